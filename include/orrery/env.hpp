@@ -1,0 +1,16 @@
+// Every ORRERY_ variable, in one place. They set what a site or a user sets once; options on the command line win.
+#pragma once
+
+namespace orrery {
+
+struct Env {
+  double timeout_seconds = 300;  // ORRERY_TIMEOUT_SECONDS: the longest a rank waits for another; above 0
+  int threads = 1;               // ORRERY_THREADS: threads a rank computes with; 1 to 1024
+  bool check = false;            // ORRERY_CHECK: 1 proves every plan before it runs, as debug builds do
+
+  // Reads the process's environment. A value that is not of its kind is refused (ErrorCode::invalid), naming the
+  // variable.
+  static Env read();
+};
+
+}  // namespace orrery

@@ -1,0 +1,55 @@
+// Errors: what went wrong, where, with the values, and whose fault it was. The code is also the exit code of the
+// program, so a script can tell a refused problem from a dead peer (docs/errors.md).
+#pragma once
+
+#include <sstream>
+#include <stdexcept>
+#include <string>
+#include <utility>
+
+namespace orrery {
+
+enum class ErrorCode : int {
+  bug = 1,           // a fault of Orrery itself
+  invalid = 2,       // bad usage, bad input, or a problem that is refused
+  verification = 3,  // results differ from the float64 reference
+  peer = 4,          // another rank failed, or a deadline passed
+  resource = 5,      // memory, files, devices
+};
+
+class Error : public std::runtime_error {
+ public:
+  Error(ErrorCode code, const std::string& message) : std::runtime_error(message), code_(code) {}
+  ErrorCode code() const noexcept { return code_; }
+
+ private:
+  ErrorCode code_;
+};
+
+// Joins values into one message: concat("rank ", 3, " of ", 8).
+template <typename... Parts>
+std::string concat(const Parts&... parts) {
+  std::ostringstream text;
+  (text << ... << parts);
+  return text.str();
+}
+
+template <typename... Parts>
+[[noreturn]] void fail(ErrorCode code, const Parts&... parts) {
+  throw Error(code, concat(parts...));
+}
+
+template <typename... Parts>
+[[noreturn]] void refuse(const Parts&... parts) {
+  throw Error(ErrorCode::invalid, concat(parts...));
+}
+
+}  // namespace orrery
+
+// An invariant of Orrery's own code. Only a macro can quote the condition.
+#define ORRERY_CHECK(condition, ...)                                                                          \
+  do {                                                                                                        \
+    if (!(condition)) {                                                                                       \
+      ::orrery::fail(::orrery::ErrorCode::bug, __FILE__, ":", __LINE__, ": ", #condition, ": ", __VA_ARGS__); \
+    }                                                                                                         \
+  } while (false)

@@ -1,0 +1,25 @@
+// The executor advances one rank through its program on a backend. There is only this one: running, proving and tracing
+// differ in the backend alone.
+#pragma once
+
+#include "orrery/backend.hpp"
+#include "orrery/schedule.hpp"
+
+namespace orrery {
+
+class Executor {
+ public:
+  Executor(const RankProgram& program, Backend& backend) : program_(program), backend_(backend) {}
+
+  // Issues the next step; false when none is left. Lets one thread interleave many ranks.
+  bool advance();
+  // begin_run, every step, end_run; abandon_run when one throws.
+  void run();
+
+ private:
+  const RankProgram& program_;
+  Backend& backend_;
+  int next_ = 0;
+};
+
+}  // namespace orrery

@@ -1,0 +1,25 @@
+// Inputs from counters: the value of an element depends only on (seed, tensor, batch, position, head, column), so any
+// rank, of any world, on any device, makes the same tensor, and a check can remake any row of it.
+#pragma once
+
+#include <cstdint>
+#include <span>
+
+#include "orrery/mask.hpp"
+#include "orrery/tensor.hpp"
+
+namespace orrery {
+
+enum class Generated : std::uint32_t { query = 1, key = 2, value = 3, grad_out = 4 };
+
+// Fills the rows at `positions` (concatenated, in order) with values of mean 0 and variance 1 that are nearly normal:
+// the sum of four 16-bit uniforms from Philox4x32-10 (Salmon et al., 2011), exact in integers, times one float
+// constant, rounded to the dtype. src/io/generate.cpp opens with the exact recipe. Refused: positions below 0 or not as
+// many as tokens, batch above 2^32, heads above 2^16, width above 2^17.
+void generate(const TensorView& into, Generated tensor, std::uint64_t seed, std::span<const Span> positions);
+
+// One element, before rounding to a dtype.
+float generated_value(Generated tensor, std::uint64_t seed, std::int64_t batch, std::int64_t position,
+                      std::int64_t head, std::int64_t column);
+
+}  // namespace orrery

@@ -1,0 +1,23 @@
+// The one include for users of Orrery.
+#pragma once
+
+#include "orrery/attention.hpp"
+#include "orrery/check.hpp"
+#include "orrery/env.hpp"
+#include "orrery/error.hpp"
+#include "orrery/executor.hpp"
+#include "orrery/generate.hpp"
+#include "orrery/io.hpp"
+#include "orrery/layout.hpp"
+#include "orrery/machine.hpp"
+#include "orrery/mask.hpp"
+#include "orrery/plan.hpp"
+#include "orrery/problem.hpp"
+#include "orrery/schedule.hpp"
+#include "orrery/strategy.hpp"
+#include "orrery/tensor.hpp"
+#include "orrery/topology.hpp"
+#include "orrery/trace.hpp"
+#include "orrery/verify.hpp"
+#include "orrery/version.hpp"
+#include "orrery/world.hpp"

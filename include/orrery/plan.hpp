@@ -1,0 +1,43 @@
+// Plans: a problem, where it runs, and the layout and strategy chosen for it, with the reason. Made once, the same on
+// every rank; the program of a rank is made when it is asked for.
+#pragma once
+
+#include <cstdint>
+#include <string>
+
+#include "orrery/layout.hpp"
+#include "orrery/problem.hpp"
+#include "orrery/schedule.hpp"
+#include "orrery/topology.hpp"
+
+namespace orrery {
+
+struct PlanOptions {
+  std::string layout = "auto";
+  std::string strategy = "auto";
+  bool backward = false;
+  // With backward: start the backward ring from the key-values that the forward ring received last. They stay in the
+  // workspace between the two runs and save one transfer. Without it every backward run starts from the caller's
+  // tensors.
+  bool keep_key_value = true;
+};
+
+struct Plan {
+  AttentionProblem problem;
+  Topology topology;
+  Layout layout;
+  std::string strategy;
+  std::string reason;  // why layout and strategy were chosen
+  PlanOptions options;
+
+  RankProgram program(int rank, Pass pass) const;
+  // Everything ranks must share, in a fixed order: "seq_len=... layout=zigzag strategy=ring ...".
+  std::string text() const;
+};
+
+// Chooses where the options say auto. The rule, until plans are priced: a window without a prefix takes contiguous and
+// gather (a halo); else a causal mask takes zigzag, others contiguous; and the strategy is ring.
+// Throws ErrorCode::invalid when the problem is refused, with the reason.
+Plan make_plan(const AttentionProblem& problem, const Topology& topology, const PlanOptions& options = {});
+
+}  // namespace orrery

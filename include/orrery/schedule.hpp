@@ -1,0 +1,212 @@
+// A schedule is data: for each rank a list of buffers and a list of typed steps. Steps read top to bottom with
+// sequential meaning; what may overlap is derived from the slices they read and write (executor/hazards). The same
+// program is run on real memory, proved by the checker, and timed by the trace, by the one executor.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <string_view>
+#include <variant>
+#include <vector>
+
+#include "orrery/mask.hpp"
+#include "orrery/problem.hpp"
+#include "orrery/tensor.hpp"
+
+namespace orrery {
+
+enum class Pass { forward, backward };
+std::string_view to_string(Pass pass);
+
+// What a buffer holds, row by row; a row is one (token, head). Shapes are [batch, tokens, heads, width].
+enum class BufferKind {
+  query,           // q: head_dim
+  key_value,       // k and v: head_dim each
+  state,           // fp32: accumulator (head_dim), running max, running sum
+  output,          // out: head_dim; lse: fp32
+  grad_output,     // do: head_dim
+  delta,           // fp32: rowsum(do * out)
+  grad_query,      // dq: head_dim
+  grad_key_value,  // dk and dv: head_dim each
+  scan,            // fp32: a head_dim x head_dim matrix and its decay (head_dim)
+};
+std::string_view to_string(BufferKind kind);
+
+// Who owns a buffer's memory, and how long it lives.
+enum class BufferRole {
+  input,      // the caller's, read only
+  output,     // the caller's
+  workspace,  // the plan's, for one run
+  kept,       // the plan's, from a forward run to the backward run after it; matched by name
+};
+
+struct Buffer {
+  std::string name;
+  BufferKind kind = BufferKind::query;
+  BufferRole role = BufferRole::workspace;
+  Dtype dtype = Dtype::fp32;  // of the head_dim-wide tensors of a query, key_value, output or gradient buffer
+  std::int64_t tokens = 0;
+  int heads = 0;
+};
+
+// One tensor of a buffer.
+struct Component {
+  std::string_view name;
+  Dtype dtype;
+  std::int64_t width;
+};
+std::vector<Component> components(const Buffer& buffer, int head_dim);
+// Bytes of `tokens` x `heads` rows of a buffer, over all its components and the whole batch.
+std::int64_t row_bytes(const Buffer& buffer, const AttentionProblem& problem);
+
+// Rows [token_begin, +tokens) of heads [head_begin, +heads) of a buffer; always the whole batch.
+struct Slice {
+  int buffer = -1;
+  std::int64_t token_begin = 0, tokens = 0;
+  int head_begin = 0, heads = 0;
+
+  friend bool operator==(const Slice&, const Slice&) = default;
+};
+bool overlap(const Slice& a, const Slice& b);
+bool contains(const Slice& outer, const Slice& inner);
+
+struct Transfer {
+  Slice slice;
+  int peer = 0;
+  friend bool operator==(const Transfer&, const Transfer&) = default;
+};
+
+// Transfers that progress together. Between two ranks, on one lane, the n-th send is the n-th receive.
+struct Exchange {
+  std::vector<Transfer> sends = {}, receives = {};
+  int lane = 0;
+};
+
+// Folds a key-value block into the running state of some queries. The spans say which positions the rows of the slices
+// are; the mask is evaluated on them. `mask_free` claims that every query sees every key.
+struct Attend {
+  Slice query, key_value, state;
+  std::vector<Span> query_spans, key_spans;
+  bool mask_free = false;
+};
+
+// Adds one block's share to dq, dk and dv, from the final lse (in `output`) and delta.
+struct AttendBackward {
+  Slice query, key_value, grad_output, output, delta, grad_query, grad_key_value;
+  std::vector<Span> query_spans, key_spans;
+  bool mask_free = false;
+};
+
+struct Clear {  // the neutral element: an empty state, a zero gradient, the identity of a scan
+  Slice into;
+};
+struct Merge {  // into = the state of both key sets; commutative
+  Slice into, from;
+};
+struct Add {  // into += from: gradients
+  Slice into, from;
+};
+struct Compose {  // into = into o earlier: scan states; ordered
+  Slice into, earlier;
+};
+struct Copy {  // same kind, other place or dtype
+  Slice into, from;
+};
+struct Normalize {  // output = state, divided by its sum, with lse
+  Slice into, state;
+};
+struct Delta {  // delta = rowsum(out * do)
+  Slice into, output, grad_output;
+};
+
+using Step = std::variant<Exchange, Attend, AttendBackward, Clear, Merge, Add, Compose, Copy, Normalize, Delta>;
+
+struct RankProgram {
+  Pass pass = Pass::forward;
+  int rank = 0;
+  int world_size = 1;
+  std::vector<Buffer> buffers;
+  std::vector<Step> steps;
+
+  int find(std::string_view name) const;  // index of a buffer, or -1
+};
+
+enum class AccessMode { read, write, update };  // update reads what it writes
+
+struct Access {
+  Slice slice;
+  AccessMode mode;
+};
+// Every slice a step touches; the hazards, the validation and the checker all see steps through this.
+template <typename Visit>
+void for_each_access(const Step& step, const Visit& visit);
+
+// "attend", "exchange", ...
+std::string_view name_of(const Step& step);
+
+// Faults of one rank's program that need no other rank to see: slices out of bounds or of the wrong kind, spans that do
+// not match their slices, peers that do not exist, transfers that overlap inside an exchange, inputs written, lanes
+// below 0. Throws ErrorCode::bug naming rank and step.
+void validate(const RankProgram& program, const AttentionProblem& problem);
+
+// The program as text, one line a buffer and a step; stable, for golden tests and for reading.
+std::string to_text(const RankProgram& program);
+std::string to_text(const RankProgram& program, int step);
+std::string to_text(const RankProgram& program, const Slice& slice);
+
+// What one rank's program costs, read off its steps.
+struct ProgramCost {
+  std::int64_t steps = 0;
+  std::int64_t rounds = 0;  // exchanges
+  std::int64_t bytes_sent = 0, bytes_received = 0;
+  std::int64_t pairs = 0;            // admitted (query, key) pairs times query heads
+  std::int64_t workspace_bytes = 0;  // of workspace buffers
+  std::int64_t kept_bytes = 0;       // of kept buffers
+};
+ProgramCost cost(const RankProgram& program, const AttentionProblem& problem);
+
+// ---------------------------------------------------------------------------------------------------------------------
+
+template <typename Visit>
+void for_each_access(const Step& step, const Visit& visit) {
+  constexpr auto kRead = AccessMode::read, kWrite = AccessMode::write, kUpdate = AccessMode::update;
+  struct Visitor {
+    const Visit& visit;
+    void operator()(const Exchange& s) const {
+      for (const Transfer& t : s.sends) visit(Access{t.slice, kRead});
+      for (const Transfer& t : s.receives) visit(Access{t.slice, kWrite});
+    }
+    void operator()(const Attend& s) const {
+      visit(Access{s.query, kRead});
+      visit(Access{s.key_value, kRead});
+      visit(Access{s.state, kUpdate});
+    }
+    void operator()(const AttendBackward& s) const {
+      visit(Access{s.query, kRead});
+      visit(Access{s.key_value, kRead});
+      visit(Access{s.grad_output, kRead});
+      visit(Access{s.output, kRead});
+      visit(Access{s.delta, kRead});
+      visit(Access{s.grad_query, kUpdate});
+      visit(Access{s.grad_key_value, kUpdate});
+    }
+    void operator()(const Clear& s) const { visit(Access{s.into, kWrite}); }
+    void operator()(const Merge& s) const { pair(s.into, kUpdate, s.from); }
+    void operator()(const Add& s) const { pair(s.into, kUpdate, s.from); }
+    void operator()(const Compose& s) const { pair(s.into, kUpdate, s.earlier); }
+    void operator()(const Copy& s) const { pair(s.into, kWrite, s.from); }
+    void operator()(const Normalize& s) const { pair(s.into, kWrite, s.state); }
+    void operator()(const Delta& s) const {
+      visit(Access{s.output, kRead});
+      visit(Access{s.grad_output, kRead});
+      visit(Access{s.into, kWrite});
+    }
+    void pair(const Slice& into, AccessMode mode, const Slice& from) const {
+      visit(Access{from, kRead});
+      visit(Access{into, mode});
+    }
+  };
+  std::visit(Visitor{visit}, step);
+}
+
+}  // namespace orrery

@@ -1,0 +1,96 @@
+// `check`: proves the plan of a problem and a placement, all ranks in this one process, and says what was proved.
+#include "orrery/check.hpp"
+
+#include <chrono>
+#include <nlohmann/json.hpp>
+
+#include "launch/files.hpp"
+#include "launch/inputs.hpp"
+#include "launch/report.hpp"
+#include "launch/text.hpp"
+#include "launch/verbs.hpp"
+#include "orrery/version.hpp"
+
+namespace orrery::launch {
+namespace {
+
+// What a proof speaks of, over all ranks and passes.
+struct Extent {
+  std::int64_t steps = 0, pairs = 0;
+};
+
+std::vector<Pass> passes_of(const Plan& plan) {
+  if (plan.options.backward) return {Pass::forward, Pass::backward};
+  return {Pass::forward};
+}
+
+Extent extent_of(const Plan& plan) {
+  Extent extent;
+  for (int rank = 0; rank < plan.topology.world_size; ++rank) {
+    for (const Pass pass : passes_of(plan)) {
+      const ProgramCost costs = cost(plan.program(rank, pass), plan.problem);
+      extent.steps += costs.steps;
+      extent.pairs += costs.pairs;
+    }
+  }
+  return extent;
+}
+
+nlohmann::ordered_json findings_json(const std::vector<Finding>& findings) {
+  nlohmann::ordered_json list = nlohmann::ordered_json::array();
+  for (const Finding& finding : findings) {
+    list.push_back({{"fault", to_string(finding.fault)},
+                    {"pass", to_string(finding.pass)},
+                    {"rank", finding.rank},
+                    {"step", finding.step},
+                    {"message", finding.message}});
+  }
+  return list;
+}
+
+}  // namespace
+
+int check(const Options& options) {
+  check_writable(options.json);
+  const Inputs inputs(options);
+  const Plan plan = make_plan(inputs.problem(), Topology::single_node(options.world_size),
+                              {.layout = options.layout, .strategy = options.strategy, .backward = options.backward});
+
+  const auto began = std::chrono::steady_clock::now();
+  const std::vector<Finding> findings = check(plan);
+  const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - began).count();
+  const Extent extent = extent_of(plan);
+
+  if (!options.json.empty()) {
+    const nlohmann::ordered_json json = {
+        {"version", kVersion},
+        {"problem", problem_json(plan.problem, options.backward, options.seed)},
+        {"plan", {{"strategy", plan.strategy}, {"layout", plan.layout.text()}, {"world_size", options.world_size}}},
+        {"proof",
+         {{"proved", findings.empty()},
+          {"steps", extent.steps},
+          {"pairs", extent.pairs},
+          {"seconds", seconds},
+          {"findings", findings_json(findings)}}}};
+    write_file(options.json, dump(json));
+  }
+  if (options.json != "-") {
+    if (options.print_rank) {
+      for (const Pass pass : passes_of(plan)) print(to_text(plan.program(*options.print_rank, pass)) + "\n");
+    }
+    for (const Finding& finding : findings) print(to_text(finding) + "\n");
+    if (findings.empty()) {
+      print(concat("proved: ", plan.strategy, " over ", plan.layout.text(), " on ", counted(options.world_size, "rank"),
+                   options.backward ? ", forward and backward" : ", forward", "; ", problem_text(plan.problem),
+                   "\n        ", counted(extent.steps, "step"), ", ", extent.pairs,
+                   " pairs of (query head, query) and key, each exactly once, in ", seconds_text(seconds), "\n"));
+    }
+  }
+  if (!findings.empty()) {
+    fail(ErrorCode::bug, "this plan is wrong: ", counted(static_cast<std::int64_t>(findings.size()), "finding"), "; ",
+         to_text(findings.front()));
+  }
+  return 0;
+}
+
+}  // namespace orrery::launch

@@ -1,0 +1,50 @@
+// `info`: what this build and this machine are.
+#include <nlohmann/json.hpp>
+
+#include "launch/files.hpp"
+#include "launch/report.hpp"
+#include "launch/text.hpp"
+#include "launch/verbs.hpp"
+#include "orrery/machine.hpp"
+#include "orrery/strategy.hpp"
+#include "orrery/version.hpp"
+
+namespace orrery::launch {
+
+int info(const Options& options) {
+  check_writable(options.json);
+  const Machine machine = describe_machine();
+  const double peak = measured_fma_peak_flops();
+  nlohmann::ordered_json names = nlohmann::ordered_json::array();
+  std::string listed;
+  for (const Strategy& strategy : strategies()) {
+    names.push_back(strategy.name);
+    listed += concat(listed.empty() ? "" : "              ", strategy.name, ": ", strategy.summary, "\n");
+  }
+  if (!options.json.empty()) {
+    const nlohmann::ordered_json json = {{"version", kVersion},
+                                         {"compiler", machine.compiler},
+                                         {"build_type", machine.build_type},
+                                         {"cpu", machine.cpu},
+                                         {"cores", machine.cores},
+                                         {"simd", machine.simd},
+                                         {"peak_flops_per_core", peak},
+                                         {"mpi", machine.mpi},
+                                         {"devices", {"cpu"}},
+                                         {"strategies", names},
+                                         {"layouts", {"contiguous", "zigzag", "striped"}}};
+    write_file(options.json, dump(json));
+  }
+  if (options.json == "-") return 0;
+  print(concat("orrery ", kVersion, "\n",                                                                   //
+               "build         ", machine.build_type, ", ", machine.compiler, "\n",                          //
+               "cpu           ", machine.cpu, ", ", counted(machine.cores, "core"), " for this process\n",  //
+               "kernels       ", machine.simd, "; ", flops_text(peak),
+               " measured, fp32 fused multiply-add, one thread\n", "mpi           ", machine.mpi, "\n",  //
+               "devices       cpu\n",                                                                    //
+               "strategies    ", listed,                                                                 //
+               "layouts       contiguous, zigzag, striped[:B]\n"));
+  return 0;
+}
+
+}  // namespace orrery::launch

@@ -1,0 +1,140 @@
+#include "launch/inputs.hpp"
+
+#include <array>
+#include <limits>
+
+namespace orrery::launch {
+namespace {
+
+// The extents of a tensor of a file, [tokens, heads, head_dim] or with a leading batch.
+struct Extents {
+  std::int64_t batch, tokens, heads, width;
+};
+
+Extents extents_of(const std::string& name, const TensorInfo& info) {
+  const auto& shape = info.shape;
+  if (shape.size() != 3 && shape.size() != 4) {
+    refuse(name, " has ", shape.size(),
+           " dimensions; [tokens, heads, head_dim] or [batch, tokens, heads, head_dim] is needed");
+  }
+  const std::size_t first = shape.size() - 3;
+  for (std::size_t i = first + 1; i < shape.size(); ++i) {
+    if (shape[i] > std::numeric_limits<int>::max())
+      refuse(name, ": dimension ", i, " is ", shape[i], ", which is too large");
+  }
+  return {first == 1 ? shape[0] : 1, shape[first], shape[first + 1], shape[first + 2]};
+}
+
+template <typename Option, typename Value>
+void agree_with(const Option& option, const char* name, const Value& value, const std::string& source) {
+  if (option && static_cast<std::int64_t>(*option) != static_cast<std::int64_t>(value)) {
+    refuse("--", name, " ", static_cast<std::int64_t>(*option), " contradicts ", source, ", which has ",
+           static_cast<std::int64_t>(value));
+  }
+}
+
+void same(const char* what, std::int64_t a, const std::string& name_a, std::int64_t b, const std::string& name_b) {
+  if (a != b) refuse(what, " differ: ", a, " in ", name_a, ", ", b, " in ", name_b);
+}
+
+void set_mask(AttentionProblem& problem, const Options& options) {
+  problem.mask = Mask::parse(options.mask.value_or("causal"), problem.seq_len);
+  problem.scale = options.scale;
+  problem.validate();
+}
+
+}  // namespace
+
+AttentionProblem generated_problem(const Options& options, const Sizes& defaults) {
+  AttentionProblem problem;
+  problem.batch = options.batch.value_or(defaults.batch);
+  problem.seq_len = options.seq_len.value_or(defaults.seq_len);
+  problem.heads = options.heads.value_or(defaults.heads);
+  problem.kv_heads = options.kv_heads.value_or(defaults.kv_heads > 0 ? defaults.kv_heads : problem.heads);
+  problem.head_dim = options.head_dim.value_or(defaults.head_dim);
+  problem.dtype = options.dtype.value_or(Dtype::fp32);
+  set_mask(problem, options);
+  return problem;
+}
+
+Inputs::Source Inputs::open(const std::string& given, std::string_view default_name) {
+  // A colon after the last slash separates the tensor's name.
+  const std::size_t colon = given.rfind(':');
+  const std::size_t slash = given.rfind('/');
+  const bool named = colon != std::string::npos && (slash == std::string::npos || colon > slash);
+  if (named && (colon == 0 || colon + 1 == given.size())) refuse("'", given, "' is not FILE or FILE:TENSOR");
+  SafetensorsFile file(named ? given.substr(0, colon) : given);
+  TensorInfo info = file.info(named ? std::string_view(given).substr(colon + 1) : default_name);
+  return {std::move(file), std::move(info)};
+}
+
+Inputs::Inputs(const Options& options) : seed_(options.seed) {
+  if (options.query.empty()) {
+    problem_ = generated_problem(options);
+    return;
+  }
+  query_.emplace(open(options.query, "q"));
+  key_.emplace(open(options.key, "k"));
+  value_.emplace(open(options.value, "v"));
+  if (!options.grad_out.empty()) grad_out_.emplace(open(options.grad_out, "do"));
+
+  const std::string name = query_->text();
+  const Extents q = extents_of(name, query_->info);
+  const Extents k = extents_of(key_->text(), key_->info);
+  const std::array others = {&key_, &value_, &grad_out_};
+  for (const std::optional<Source>* other : others) {
+    if (!*other) continue;
+    const Source& source = **other;
+    const Extents e = extents_of(source.text(), source.info);
+    same("dimensions", static_cast<std::int64_t>(query_->info.shape.size()), name,
+         static_cast<std::int64_t>(source.info.shape.size()), source.text());
+    same("batches", q.batch, name, e.batch, source.text());
+    same("tokens", q.tokens, name, e.tokens, source.text());
+    same("head_dims", q.width, name, e.width, source.text());
+    if (other == &value_) same("heads", k.heads, key_->text(), e.heads, source.text());
+    if (other == &grad_out_) same("heads", q.heads, name, e.heads, source.text());
+    if (source.info.dtype != query_->info.dtype) {
+      refuse("dtypes differ: ", to_string(query_->info.dtype), " in ", name, ", ", to_string(source.info.dtype), " in ",
+             source.text());
+    }
+  }
+  agree_with(options.seq_len, "seq-len", q.tokens, name);
+  agree_with(options.batch, "batch", q.batch, name);
+  agree_with(options.heads, "heads", q.heads, name);
+  agree_with(options.kv_heads, "kv-heads", k.heads, key_->text());
+  agree_with(options.head_dim, "head-dim", q.width, name);
+  if (options.dtype && *options.dtype != query_->info.dtype) {
+    refuse("--dtype ", to_string(*options.dtype), " contradicts ", name, ", which is ", to_string(query_->info.dtype));
+  }
+  batched_ = query_->info.shape.size() == 4;
+  problem_.batch = q.batch;
+  problem_.seq_len = q.tokens;
+  problem_.heads = static_cast<int>(q.heads);
+  problem_.kv_heads = static_cast<int>(k.heads);
+  problem_.head_dim = static_cast<int>(q.width);
+  problem_.dtype = query_->info.dtype;
+  set_mask(problem_, options);
+}
+
+std::string Inputs::describe() const {
+  if (!from_files()) return concat("generated, seed ", seed_);
+  return concat(query_->text(), ", ", key_->text(), ", ", value_->text(), grad_out_ ? ", " + grad_out_->text() : "");
+}
+
+void Inputs::read(const std::optional<Source>& source, Generated generated, const TensorView& into,
+                  std::span<const Span> positions) const {
+  if (source) {
+    source->file.read(source->info, positions, into);
+  } else {
+    generate(into, generated, seed_, positions);
+  }
+}
+
+void Inputs::fill(const AttentionTensors& tensors, std::span<const Span> positions) const {
+  read(query_, Generated::query, tensors.query, positions);
+  read(key_, Generated::key, tensors.key, positions);
+  read(value_, Generated::value, tensors.value, positions);
+  if (tensors.grad_out.data != nullptr) read(grad_out_, Generated::grad_out, tensors.grad_out, positions);
+}
+
+}  // namespace orrery::launch

@@ -1,0 +1,236 @@
+#include "launch/options.hpp"
+
+#include <algorithm>
+#include <boost/program_options/parsers.hpp>
+#include <boost/program_options/variables_map.hpp>
+#include <charconv>
+#include <cmath>
+#include <fstream>
+#include <limits>
+#include <vector>
+
+#include "launch/option_table.hpp"
+#include "orrery/error.hpp"
+#include "orrery/version.hpp"
+
+namespace orrery::launch {
+namespace {
+
+namespace po = boost::program_options;
+
+// Long options only, and no abbreviations: what a script says today must mean the same when options are added.
+constexpr int kStyle = po::command_line_style::allow_long | po::command_line_style::long_allow_adjacent |
+                       po::command_line_style::long_allow_next;
+
+po::variables_map parse_sources(std::span<char* const> arguments, const po::options_description& accepted) {
+  po::variables_map values;
+  const std::vector<std::string> words(arguments.begin(), arguments.end());
+  try {
+    const auto parsed = po::command_line_parser(words).options(accepted).style(kStyle).run();
+    for (const auto& option : parsed.options) {
+      if (option.position_key >= 0) {
+        refuse("unexpected argument '", option.value.empty() ? "" : option.value.front(),
+               "'; options are --name value");
+      }
+    }
+    po::store(parsed, values);
+  } catch (const po::error& error) {
+    refuse(error.what());
+  }
+  if (values.count("config") != 0 && !values["config"].defaulted()) {
+    const auto path = values["config"].as<std::string>();
+    std::ifstream file(path);
+    if (!file) refuse("--config: cannot open ", path);
+    try {
+      po::store(po::parse_config_file(file, accepted), values);
+    } catch (const po::error& error) {
+      refuse("--config ", path, ": ", error.what());
+    }
+    if (file.bad()) refuse("--config: cannot read ", path);
+  }
+  return values;
+}
+
+// The values given, and their conversion. A number must fill its whole text and lie in its range.
+class Given {
+ public:
+  explicit Given(const po::variables_map& values) {
+    for (const auto& [name, value] : values) {
+      if (value.value().type() == typeid(bool)) {
+        if (value.as<bool>()) text_[name] = "yes";
+      } else {
+        text_[name] = value.as<std::string>();
+      }
+    }
+  }
+
+  const std::map<std::string, std::string>& text() const { return text_; }
+  bool has(const std::string& name) const { return text_.count(name) != 0; }
+
+  std::optional<std::string> string(const std::string& name) const {
+    const auto found = text_.find(name);
+    if (found == text_.end()) return std::nullopt;
+    if (found->second.empty()) refuse("--", name, " needs a value");
+    return found->second;
+  }
+
+  template <typename Integer>
+  std::optional<Integer> integer(const std::string& name, Integer low,
+                                 Integer high = std::numeric_limits<Integer>::max()) const {
+    const auto value = string(name);
+    if (!value) return std::nullopt;
+    Integer number{};
+    const char* end = value->data() + value->size();
+    const auto [stop, fault] = std::from_chars(value->data(), end, number);
+    if (fault == std::errc::result_out_of_range && stop == end) refuse("--", name, " ", *value, " is out of range");
+    if (fault != std::errc() || stop != end) refuse("--", name, " '", *value, "' is not a whole number");
+    if (number < low) refuse("--", name, " ", *value, " is below ", low);
+    if (number > high) refuse("--", name, " ", *value, " is above ", high);
+    return number;
+  }
+
+  std::optional<double> real(const std::string& name) const {
+    const auto value = string(name);
+    if (!value) return std::nullopt;
+    double number = 0;
+    const char* end = value->data() + value->size();
+    const auto [stop, fault] = std::from_chars(value->data(), end, number);
+    if (fault != std::errc() || stop != end || !std::isfinite(number)) {
+      refuse("--", name, " '", *value, "' is not a finite number");
+    }
+    return number;
+  }
+
+ private:
+  std::map<std::string, std::string> text_;
+};
+
+template <typename Parse>
+auto named(const char* option, const std::string& value, const Parse& parse) {
+  try {
+    return parse(value);
+  } catch (const Error& error) {
+    throw Error(error.code(), concat("--", option, ": ", error.what()));
+  }
+}
+
+void read_problem(const Given& given, Options& options) {
+  options.seq_len = given.integer<std::int64_t>("seq-len", 0);
+  options.batch = given.integer<std::int64_t>("batch", 1);
+  options.heads = given.integer<int>("heads", 1);
+  options.kv_heads = given.integer<int>("kv-heads", 1);
+  options.head_dim = given.integer<int>("head-dim", 1);
+  if (auto dtype = given.string("dtype")) options.dtype = named("dtype", *dtype, parse_dtype);
+  options.mask = given.string("mask");
+  if (auto scale = given.real("scale")) {
+    if (*scale == 0) refuse("--scale 0 would make every score equal; leave it out for 1/sqrt(head_dim)");
+    options.scale = *scale;
+  }
+  options.seed = given.integer<std::uint64_t>("seed", 0).value_or(0);
+  options.backward = given.has("backward");
+}
+
+void read_files(const Given& given, Options& options) {
+  options.query = given.string("query").value_or("");
+  options.key = given.string("key").value_or("");
+  options.value = given.string("value").value_or("");
+  options.grad_out = given.string("grad-out").value_or("");
+  const int inputs = !options.query.empty() + !options.key.empty() + !options.value.empty();
+  if (inputs != 0 && inputs != 3) refuse("--query, --key and --value are given together or not at all");
+  if (!options.grad_out.empty() && inputs == 0) refuse("--grad-out needs --query, --key and --value");
+  if (!options.grad_out.empty() && !options.backward) refuse("--grad-out needs --backward");
+  options.json = given.string("json").value_or("");
+  options.out = given.string("out").value_or("");
+  options.trace = given.string("trace").value_or("");
+}
+
+void read_placement(const Given& given, const Env& env, Options& options) {
+  options.ranks = given.integer<int>("ranks", 1, 1024);
+  options.world_size = given.integer<int>("world-size", 1, 1 << 20).value_or(1);
+  options.threads = given.integer<int>("threads", 1, 1024).value_or(env.threads);
+  options.layout = given.string("layout").value_or("auto");
+  options.strategy = given.string("strategy").value_or("auto");
+  const std::string device = given.string("device").value_or("auto");
+  if (device == "cuda") refuse("--device cuda: this build has no CUDA backend; use cpu or auto");
+  if (device != "cpu" && device != "auto") refuse("--device '", device, "' is none of cpu, cuda, auto");
+}
+
+void read_rest(const Given& given, const Env& env, Options& options) {
+  if (auto mode = given.string("verify")) options.verify = named("verify", *mode, parse_verify_mode);
+  options.prove = given.has("check") || env.check;
+  options.print_rank = given.integer<int>("print", 0);
+  options.repeat = given.integer<int>("repeat", 1, 1000000);
+  options.warmup = given.integer<int>("warmup", 0, 1000000);
+  options.suite = given.string("suite").value_or("");
+  if (!options.suite.empty() && options.suite != "kernel" && options.suite != "ring" && options.suite != "overhead" &&
+      options.suite != "all") {
+    refuse("--suite '", options.suite, "' is none of kernel, ring, overhead, all");
+  }
+  options.timeout_seconds = given.real("timeout").value_or(env.timeout_seconds);
+  if (options.timeout_seconds <= 0) refuse("--timeout must be above 0");
+}
+
+bool ends_with(const std::string& text, std::string_view end) {
+  return text.size() >= end.size() && text.compare(text.size() - end.size(), end.size(), end) == 0;
+}
+
+// What no single option can show to be wrong.
+void settle(Verb verb, Options& options) {
+  if (verb == Verb::trace) {
+    if (!options.out.empty() && !options.trace.empty()) refuse("--out and --trace name the same file; give one");
+    if (options.trace.empty()) options.trace = options.out.empty() ? "trace.json" : options.out;
+    options.out.clear();
+  }
+  if (!options.trace.empty() && !ends_with(options.trace, ".json") && !ends_with(options.trace, ".svg")) {
+    refuse("the timeline's file must end in .json or .svg: ", options.trace);
+  }
+  if (options.print_rank && *options.print_rank >= options.world_size) {
+    refuse("--print ", *options.print_rank, ": the plan has ", options.world_size, " ranks, numbered from 0");
+  }
+  const std::string* paths[] = {&options.out, &options.trace, &options.json};
+  for (const std::string* a : paths) {
+    for (const std::string* b : paths) {
+      if (a < b && !a->empty() && *a == *b) refuse("two outputs have the same file: ", *a);
+    }
+  }
+}
+
+}  // namespace
+
+Command parse_command(std::span<char* const> arguments, const Env& env) {
+  Command command;
+  const std::string_view first = arguments.empty() ? std::string_view() : arguments.front();
+  command.name = first;
+  if (first.empty() || first == "--help") {
+    if (first.empty()) refuse("no verb given; the verbs are ", kVerbs, ", and --help explains them");
+    if (arguments.size() > 1) refuse("unexpected argument '", arguments[1], "' after --help");
+    command.help = general_help();
+    return command;
+  }
+  if (first == "--version") {
+    if (arguments.size() > 1) refuse("unexpected argument '", arguments[1], "' after --version");
+    command.verb = Verb::version;
+    command.help = concat("orrery ", kVersion, "\n");
+    return command;
+  }
+  const auto verb = find_verb(first);
+  if (!verb) refuse("unknown verb '", first, "'; the verbs are ", kVerbs);
+  command.verb = *verb;
+
+  const auto rest = arguments.subspan(1);
+  const Given given(parse_sources(rest, options_of(*verb)));
+  command.given = given.text();
+  if (given.has("help")) {
+    command.verb = Verb::help;
+    command.help = help_of(*verb);
+    return command;
+  }
+  read_problem(given, command.options);
+  read_files(given, command.options);
+  read_placement(given, env, command.options);
+  read_rest(given, env, command.options);
+  settle(*verb, command.options);
+  return command;
+}
+
+}  // namespace orrery::launch

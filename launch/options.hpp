@@ -1,0 +1,65 @@
+// The command line as values. Three sources are merged, the nearer to the user winning: the options typed, the file
+// named by
+// --config, and the ORRERY_ variables of the site. A verb accepts only the options that mean something to it; whatever
+// else is given is refused rather than ignored.
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <optional>
+#include <span>
+#include <string>
+
+#include "orrery/env.hpp"
+#include "orrery/tensor.hpp"
+#include "orrery/verify.hpp"
+
+namespace orrery::launch {
+
+enum class Verb { help, version, run, check, bench, trace, info };
+
+struct Options {
+  // Problem. What is not given comes from the input files, or else from the defaults of default_sizes().
+  std::optional<std::int64_t> seq_len, batch;
+  std::optional<int> heads, kv_heads, head_dim;
+  std::optional<Dtype> dtype;
+  std::optional<std::string> mask;  // causal
+  double scale = 0;                 // 0: 1 / sqrt(head_dim)
+  std::uint64_t seed = 0;
+  bool backward = false;
+
+  // Files; empty when not given.
+  std::string query, key, value, grad_out, out;
+
+  // Placement.
+  std::optional<int> ranks;  // threads of this process; 1
+  int world_size = 1;        // of check
+  std::string layout = "auto", strategy = "auto";
+  int threads = 1;
+
+  // Trust.
+  VerifyMode verify = VerifyMode::sample;
+  bool prove = false;
+  std::optional<int> print_rank;  // of check
+
+  // Report.
+  std::string json, trace;
+  std::optional<int> repeat, warmup;
+  std::string suite;  // of bench; empty: one row, of the problem given
+
+  double timeout_seconds = 300;
+};
+
+struct Command {
+  Verb verb = Verb::help;
+  std::string name;  // as typed
+  std::string help;  // what to print, when that was all that was asked for
+  Options options;
+  // The options given, by name, as text: what ranks compare before they start.
+  std::map<std::string, std::string> given;
+};
+
+// `arguments` without the program's name. Throws ErrorCode::invalid with one line that names the option and the value.
+Command parse_command(std::span<char* const> arguments, const Env& env);
+
+}  // namespace orrery::launch

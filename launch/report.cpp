@@ -1,0 +1,110 @@
+#include "launch/report.hpp"
+
+#include <algorithm>
+#include <numeric>
+
+#include "launch/text.hpp"
+#include "orrery/version.hpp"
+
+namespace orrery::launch {
+namespace {
+
+std::string line(std::string_view label, const std::string& text) {
+  std::string padded(label);
+  padded.resize(14, ' ');
+  return padded + text + "\n";
+}
+
+std::string pass_text(const PassTimes& times, double flops) {
+  const double median = times.median();
+  std::string text = seconds_text(median);
+  if (times.seconds.size() > 1)
+    text += concat("  (p99 ", seconds_text(times.p99()), ", ", times.seconds.size(), " runs)");
+  if (median > 0) text += "  " + flops_text(flops / median);
+  return text;
+}
+
+std::string sent_text(const PlanCosts& costs) {
+  const auto [least, most] = std::minmax_element(costs.bytes_sent.begin(), costs.bytes_sent.end());
+  if (*most == 0) return "nothing";
+  const auto total = std::accumulate(costs.bytes_sent.begin(), costs.bytes_sent.end(), std::int64_t{0});
+  const std::string each =
+      *least == *most ? bytes_text(static_cast<double>(*most))
+                      : concat(bytes_text(static_cast<double>(*least)), " to ", bytes_text(static_cast<double>(*most)));
+  return concat(each, " by a rank, ", bytes_text(static_cast<double>(total)), " in all, in ",
+                counted(costs.steps, "step"));
+}
+
+std::string exposed_text(const Measured& measured) {
+  if (measured.exposed_comm_seconds == 0) return "nothing: computation hid all communication";
+  const double whole = measured.forward.median() + measured.backward.median();
+  std::string text = seconds_text(measured.exposed_comm_seconds) + " of communication that computation did not hide";
+  if (whole > 0) text += concat(" (", fixed(100 * measured.exposed_comm_seconds / whole, 1), " %)");
+  return text;
+}
+
+std::string verification_text(const Verification& v, bool backward) {
+  if (v.mode == VerifyMode::none) return "no, as asked";
+  std::string text = concat(counted(v.rows, "row"), " against float64: out ", scientific(v.out_rel_l2),
+                            " rel. L2, lse ", scientific(v.lse_max_abs), " abs.");
+  if (backward) {
+    text +=
+        concat("; dq ", scientific(v.dq_rel_l2), ", dk ", scientific(v.dk_rel_l2), ", dv ", scientific(v.dv_rel_l2));
+  }
+  return text + (v.wrong == 0 ? "; none wrong" : concat("; ", v.wrong, " WRONG"));
+}
+
+}  // namespace
+
+std::string problem_text(const AttentionProblem& problem) {
+  std::string mask = problem.mask.text();
+  constexpr std::size_t kLongest = 60;  // documents can be many
+  if (mask.size() > kLongest) mask = mask.substr(0, kLongest) + "...";
+  return concat(mask, ", ", counted(problem.seq_len, "token"), ", ", counted(problem.heads, "head"),
+                problem.kv_heads == problem.heads ? "" : concat(" over ", problem.kv_heads, " KV"), ", head_dim ",
+                problem.head_dim, ", ", to_string(problem.dtype),
+                problem.batch == 1 ? "" : concat(", batch ", problem.batch));
+}
+
+void refuse_wrong(const Verification& verification) {
+  if (verification.wrong == 0) return;
+  fail(ErrorCode::verification, "verification failed: ", verification.wrong, " of ", verification.rows,
+       " rows are wrong; ", verification.worst);
+}
+
+Report make_report(Workload& workload, const Inputs& inputs, int threads, const Measured& measured, VerifyMode mode) {
+  World& world = workload.world();
+  Report report{
+      workload.plan(), inputs.describe(), inputs.seed(), threads, std::string(world.link_name()), {}, measured, {}};
+  report.costs = gather_costs(workload);
+  report.verification.mode = mode;
+  if (mode != VerifyMode::none) {
+    report.verification = verify(world, workload.plan(), workload.tensors(), workload.backward(), mode, inputs.seed());
+  }
+  return report;
+}
+
+std::string to_text(const Report& report) {
+  const AttentionProblem& problem = report.plan.problem;
+  const Measured& measured = report.measured;
+  const bool backward = report.plan.options.backward;
+  std::string text = concat("orrery ", kVersion, "\n");
+  text += line("problem", problem_text(problem));
+  text += line("inputs", report.inputs);
+  text += line("plan", concat(report.plan.strategy, " over ", report.plan.layout.text(), " on ",
+                              counted(report.plan.topology.world_size, "rank"), " (", report.link, ", ",
+                              counted(report.threads, "thread"), " each)"));
+  text += line("why", report.plan.reason);
+  text += line("memory", concat(bytes_text(static_cast<double>(report.costs.tensor_bytes)), " of tensors and ",
+                                bytes_text(static_cast<double>(report.costs.workspace_bytes)),
+                                " of workspace a rank; the process peaked at ",
+                                bytes_text(static_cast<double>(measured.peak_bytes))));
+  text += line("sent", sent_text(report.costs));
+  text += line("forward", pass_text(measured.forward, problem.forward_flops()));
+  if (backward) text += line("backward", pass_text(measured.backward, problem.backward_flops()));
+  if (report.plan.topology.world_size > 1) text += line("exposed", exposed_text(measured));
+  text += line("verified", verification_text(report.verification, backward));
+  return text;
+}
+
+}  // namespace orrery::launch

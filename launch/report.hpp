@@ -1,0 +1,40 @@
+// What a run did, for people and for scripts. plan.predicted_seconds of the JSON is null until plans are priced, and so
+// is measured.backward_seconds without a backward pass.
+#pragma once
+
+#include <nlohmann/json_fwd.hpp>
+#include <string>
+
+#include "launch/measure.hpp"
+#include "orrery/verify.hpp"
+
+namespace orrery::launch {
+
+// Everything that rank 0 knows at the end of a run.
+struct Report {
+  Plan plan;
+  std::string inputs;  // where they came from
+  std::uint64_t seed = 0;
+  int threads = 1;
+  std::string link;
+  PlanCosts costs;
+  Measured measured;
+  Verification verification;
+};
+
+// Collective; verifies too, unless that is told not to.
+Report make_report(Workload& workload, const Inputs& inputs, int threads, const Measured& measured, VerifyMode mode);
+
+std::string to_text(const Report& report);
+nlohmann::ordered_json to_json(const Report& report);
+
+nlohmann::ordered_json problem_json(const AttentionProblem& problem, bool backward, std::uint64_t seed);
+nlohmann::ordered_json machine_json(int threads, const std::string& link);
+// With a line feed; text that is no UTF-8 (file names may be anything) is repaired.
+std::string dump(const nlohmann::ordered_json& json);
+
+std::string problem_text(const AttentionProblem& problem);
+// ErrorCode::verification, with the worst row, when a row is wrong.
+void refuse_wrong(const Verification& verification);
+
+}  // namespace orrery::launch

@@ -1,0 +1,78 @@
+#include <nlohmann/json.hpp>
+
+#include "launch/report.hpp"
+#include "orrery/machine.hpp"
+#include "orrery/version.hpp"
+
+namespace orrery::launch {
+namespace {
+
+using Json = nlohmann::ordered_json;
+
+Json times_json(const PassTimes& times) {
+  if (times.seconds.empty()) return nullptr;
+  return {{"median", times.median()}, {"p99", times.p99()}, {"runs", times.seconds.size()}};
+}
+
+}  // namespace
+
+Json problem_json(const AttentionProblem& problem, bool backward, std::uint64_t seed) {
+  return {{"seq_len", problem.seq_len},
+          {"batch", problem.batch},
+          {"heads", problem.heads},
+          {"kv_heads", problem.kv_heads},
+          {"head_dim", problem.head_dim},
+          {"dtype", to_string(problem.dtype)},
+          {"mask", problem.mask.text()},
+          {"scale", problem.effective_scale()},
+          {"seed", seed},
+          {"backward", backward}};
+}
+
+Json machine_json(int threads, const std::string& link) {
+  const Machine machine = describe_machine();
+  return {{"compiler", machine.compiler},
+          {"build_type", machine.build_type},
+          {"cpu", machine.cpu},
+          {"cores", machine.cores},
+          {"simd", machine.simd},
+          {"mpi", machine.mpi},
+          {"link", link},
+          {"threads", threads}};
+}
+
+Json to_json(const Report& report) {
+  const Verification& v = report.verification;
+  return {{"version", kVersion},
+          {"problem", problem_json(report.plan.problem, report.plan.options.backward, report.seed)},
+          {"plan",
+           {{"strategy", report.plan.strategy},
+            {"layout", report.plan.layout.text()},
+            {"world_size", report.plan.topology.world_size},
+            {"steps", report.costs.steps},
+            {"bytes_sent", report.costs.bytes_sent},
+            {"workspace_bytes", report.costs.workspace_bytes},
+            {"predicted_seconds", nullptr}}},
+          {"measured",
+           {{"forward_seconds", times_json(report.measured.forward)},
+            {"backward_seconds", times_json(report.measured.backward)},
+            {"tflops", report.measured.flops_per_second / 1e12},
+            {"exposed_comm_seconds", report.measured.exposed_comm_seconds},
+            {"peak_bytes", report.measured.peak_bytes}}},
+          {"verification",
+           {{"mode", to_string(v.mode)},
+            {"rows", v.rows},
+            {"out_rel_l2", v.out_rel_l2},
+            {"lse_max_abs", v.lse_max_abs},
+            {"dq_rel_l2", v.dq_rel_l2},
+            {"dk_rel_l2", v.dk_rel_l2},
+            {"dv_rel_l2", v.dv_rel_l2},
+            {"wrong", v.wrong}}},
+          {"machine", machine_json(report.threads, report.link)}};
+}
+
+std::string dump(const Json& json) {
+  return json.dump(2, ' ', false, Json::error_handler_t::replace) + "\n";
+}
+
+}  // namespace orrery::launch

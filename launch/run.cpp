@@ -1,0 +1,83 @@
+// `run` and `trace`: one attention, from inputs to report. The order is that of cost: everything that may be refused is
+// refused before anything is computed, and the result is written only when it has been verified.
+#include <nlohmann/json.hpp>
+#include <vector>
+
+#include "launch/files.hpp"
+#include "launch/inputs.hpp"
+#include "launch/measure.hpp"
+#include "launch/ranks.hpp"
+#include "launch/report.hpp"
+#include "launch/text.hpp"
+#include "launch/verbs.hpp"
+#include "launch/workload.hpp"
+
+namespace orrery::launch {
+namespace {
+
+void write_result(Workload& workload, const Inputs& inputs, const std::string& path) {
+  const AttentionTensors& tensors = workload.tensors();
+  const bool batched = inputs.batched();
+  std::vector<OutputTensor> outputs = {{"out", tensors.out, false, batched}, {"lse", tensors.lse, true, batched}};
+  if (workload.backward()) {
+    outputs.push_back({"dq", tensors.grad_query, false, batched});
+    outputs.push_back({"dk", tensors.grad_key, false, batched});
+    outputs.push_back({"dv", tensors.grad_value, false, batched});
+  }
+  write_safetensors(workload.world(), path, workload.plan().problem.seq_len, workload.positions(), outputs);
+}
+
+void write_timeline(Workload& workload, const std::string& path) {
+  World& world = workload.world();
+  std::vector<Timeline> timelines;
+  for (const Pass pass : {Pass::forward, Pass::backward}) {
+    if (pass == Pass::backward && !workload.backward()) continue;
+    for (const std::string& bytes : all_gather(world, serialize(workload.attention().timeline(pass)))) {
+      if (world.rank() == 0) timelines.push_back(parse_timeline(bytes));
+    }
+  }
+  together(world, [&] {
+    if (world.rank() != 0) return;
+    const bool picture = path.size() > 4 && path.compare(path.size() - 4, 4, ".svg") == 0;
+    write_file(path, picture ? to_svg(timelines) : to_chrome_json(timelines));
+  });
+}
+
+}  // namespace
+
+int run(World& world, const Options& options) {
+  const bool first = world.rank() == 0;
+  std::optional<Inputs> inputs;
+  together(world, [&] {
+    if (first) {
+      for (const std::string& path : {options.out, options.trace, options.json}) check_writable(path);
+    }
+    inputs.emplace(options);
+  });
+
+  WorkloadOptions how;
+  how.plan = {.layout = options.layout, .strategy = options.strategy, .backward = options.backward};
+  how.attention = {.threads = options.threads, .record_steps = !options.trace.empty()};
+  how.prove = options.prove;
+  Workload workload(world, *inputs, how);
+  const Measured measured = measure(workload, options.repeat.value_or(1), options.warmup.value_or(0), true);
+  const Report report = make_report(workload, *inputs, options.threads, measured, options.verify);
+  const bool right = report.verification.wrong == 0;
+
+  if (!options.trace.empty()) write_timeline(workload, options.trace);
+  if (!options.out.empty() && right) write_result(workload, *inputs, options.out);
+  together(world, [&] {
+    if (!first) return;
+    if (!options.json.empty()) write_file(options.json, dump(to_json(report)));
+    if (options.json != "-") {
+      print(to_text(report));
+      for (const std::string& path : {options.trace, right ? options.out : std::string()}) {
+        if (!path.empty()) print("wrote         " + path + "\n");
+      }
+    }
+  });
+  refuse_wrong(report.verification);
+  return 0;
+}
+
+}  // namespace orrery::launch

@@ -1,0 +1,116 @@
+#include "orrery/check.hpp"
+
+#include <algorithm>
+
+#include "backend/coverage/coverage_world.hpp"
+#include "backend/coverage/judge.hpp"
+#include "orrery/error.hpp"
+#include "orrery/executor.hpp"
+
+namespace orrery {
+
+std::string_view to_string(Fault fault) {
+  switch (fault) {
+    case Fault::deadlock:
+      return "deadlock";
+    case Fault::mismatch:
+      return "mismatch";
+    case Fault::hazard:
+      return "hazard";
+    case Fault::unwritten:
+      return "unwritten";
+    case Fault::wrong:
+      return "wrong";
+    case Fault::missing:
+      return "missing";
+    case Fault::repeated:
+      return "repeated";
+    case Fault::needless:
+      return "needless";
+  }
+  return "?";
+}
+
+std::string to_text(const Finding& f) {
+  std::string where = concat(to_string(f.fault), ": ", to_string(f.pass), " rank ", f.rank);
+  if (f.step >= 0) where += concat(" step ", f.step);
+  return where + ": " + f.message;
+}
+
+namespace {
+
+using coverage::Context;
+using coverage::CoverageBackend;
+using coverage::CoverageWorld;
+using coverage::Findings;
+using coverage::Lineage;
+
+// Structural faults are findings too, and end the proof.
+bool well_formed(const AttentionProblem& problem, const std::vector<RankProgram>& programs, Findings& findings) {
+  for (std::size_t rank = 0; rank < programs.size(); ++rank) {
+    const RankProgram& p = programs[rank];
+    if (p.rank != static_cast<int>(rank) || p.world_size != static_cast<int>(programs.size())) {
+      findings.add({Fault::wrong, p.pass, p.rank, -1, "is not the program of its rank"});
+      return false;
+    }
+    try {
+      validate(p, problem);
+    } catch (const Error& error) {
+      findings.add({Fault::wrong, p.pass, p.rank, -1, error.what()});
+      return false;
+    }
+  }
+  return true;
+}
+
+bool run_all(CoverageWorld& world, const std::vector<RankProgram>& programs) {
+  for (const RankProgram& program : programs) {
+    CoverageBackend backend(world, program.rank);
+    Executor(program, backend).run();
+  }
+  return world.run();
+}
+
+}  // namespace
+
+std::vector<Finding> check(const AttentionProblem& problem, const Layout& layout,
+                           const std::vector<RankProgram>& forward, const std::vector<RankProgram>& backward,
+                           const CheckOptions& options) {
+  Findings findings(options.at_most);
+  Lineage lineage;
+  Context context{problem, {}, findings, lineage};
+  const int world_size = layout.world_size();
+  for (int rank = 0; rank < world_size; ++rank) context.shards.push_back(layout.shard(rank));
+  ORRERY_CHECK(static_cast<int>(forward.size()) == world_size, "programs for ", forward.size(), " of ", world_size);
+  ORRERY_CHECK(backward.empty() || backward.size() == forward.size(), "backward programs for ", backward.size());
+  if (!well_formed(problem, forward, findings) || !well_formed(problem, backward, findings)) return findings.take();
+
+  std::vector<const RankProgram*> programs;
+  programs.reserve(forward.size() + backward.size());
+  CoverageWorld first(context, forward);
+  for (const RankProgram& p : forward) programs.push_back(&p);
+  bool complete = run_all(first, forward);
+  for (int rank = 0; complete && rank < world_size; ++rank) judge_results(context, first.rank(rank));
+  if (complete && !backward.empty()) {
+    CoverageWorld second(context, backward);
+    for (const RankProgram& p : backward) programs.push_back(&p);
+    for (int rank = 0; rank < world_size; ++rank) second.rank(rank).inherit(first.rank(rank));
+    complete = run_all(second, backward);
+    for (int rank = 0; complete && rank < world_size; ++rank) judge_results(context, second.rank(rank));
+  } else if (complete) {
+    for (int rank = 0; rank < world_size; ++rank) keep_as_results(context, first.rank(rank));
+  }
+  if (complete && options.needless) judge_needless(context, programs, world_size);
+  return findings.take();
+}
+
+std::vector<Finding> check(const Plan& plan, const CheckOptions& options) {
+  std::vector<RankProgram> forward, backward;
+  for (int rank = 0; rank < plan.topology.world_size; ++rank) {
+    forward.push_back(plan.program(rank, Pass::forward));
+    if (plan.options.backward) backward.push_back(plan.program(rank, Pass::backward));
+  }
+  return check(plan.problem, plan.layout, forward, backward, options);
+}
+
+}  // namespace orrery

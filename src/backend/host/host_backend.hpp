@@ -1,0 +1,66 @@
+// The host backend: steps on real memory. Computation runs in the caller's thread and its pool, in program order;
+// transfers run in the link, started as soon as what they depend on is done. A step that computes waits only for the
+// exchanges it depends on, so whatever the program allows to overlap does.
+#pragma once
+
+#include <memory>
+#include <vector>
+
+#include "backend/host/key_ranges.hpp"
+#include "backend/host/memory.hpp"
+#include "core/thread_pool.hpp"
+#include "executor/hazards.hpp"
+#include "link/link.hpp"
+#include "orrery/backend.hpp"
+
+namespace orrery::host {
+
+class HostBackend final : public Backend {
+ public:
+  // Bytes of scratch for the kernels and key ranges of a program.
+  static std::size_t scratch_bytes(const AttentionProblem& problem, const RankProgram& program, int threads);
+
+  // `memory` holds the tensors of every buffer; `scratch` is 64-byte aligned. All must outlive the backend.
+  HostBackend(const AttentionProblem& problem, const RankProgram& program, const Dependencies& dependencies,
+              std::vector<BufferMemory> memory, std::span<std::byte> scratch, Link& link, ThreadPool& pool,
+              double timeout_seconds);
+
+  void begin_run() override;
+  void issue(int step) override;
+  void end_run() override;
+  void abandon_run() noexcept override;
+  StepTimes times(int step) const override;
+
+ private:
+  void wait(int exchange_step);
+  void run(const Exchange&) {}
+  void run(const Attend& s);
+  void run(const AttendBackward& s);
+  void run(const Clear& s);
+  void run(const Merge& s);
+  void run(const Add& s);
+  void run(const Compose& s);
+  void run(const Copy& s);
+  void run(const Normalize& s);
+  void run(const Delta& s);
+
+  TensorView tensor(const Slice& slice, std::size_t component) const;
+
+  const AttentionProblem& problem_;
+  const RankProgram& program_;
+  const Dependencies& dependencies_;
+  std::vector<BufferMemory> memory_;
+  std::span<kernels::KeyRange> key_ranges_;
+  std::span<std::byte> kernel_scratch_;
+  ThreadPool& pool_;
+  double timeout_seconds_;
+
+  std::vector<std::vector<KeyRun>> key_runs_;  // by step; empty for steps that do not attend
+  std::vector<int> exchange_of_step_;          // index in the session, or -1
+  std::unique_ptr<LinkSession> session_;
+  std::vector<StepTimes> times_;
+  double run_began_ = 0;
+  int current_ = -1;
+};
+
+}  // namespace orrery::host

@@ -1,0 +1,95 @@
+#include "backend/host/memory.hpp"
+
+#include <algorithm>
+#include <map>
+#include <string>
+
+#include "orrery/error.hpp"
+
+namespace orrery::host {
+namespace {
+
+std::size_t component_bytes(const Buffer& buffer, const Component& c, std::int64_t batch) {
+  return static_cast<std::size_t>(batch * buffer.tokens * buffer.heads * c.width) * size_of(c.dtype);
+}
+
+std::size_t buffer_bytes(const Buffer& buffer, std::int64_t batch, int head_dim) {
+  std::size_t bytes = 0;
+  for (const Component& c : components(buffer, head_dim)) bytes += aligned(component_bytes(buffer, c, batch));
+  return bytes;
+}
+
+}  // namespace
+
+Arena::Arena(const AttentionProblem& problem, std::span<const RankProgram* const> programs)
+    : batch_(problem.batch), head_dim_(problem.head_dim), programs_(programs.begin(), programs.end()) {
+  std::map<std::string, std::size_t> kept;
+  std::size_t kept_end = 0;
+  for (const RankProgram* program : programs_) {
+    for (const Buffer& b : program->buffers) {
+      if (b.role != BufferRole::kept || kept.count(b.name) > 0) continue;
+      kept[b.name] = kept_end;
+      kept_end += buffer_bytes(b, batch_, head_dim_);
+    }
+  }
+  bytes_ = kept_end;
+  for (const RankProgram* program : programs_) {
+    std::size_t end = kept_end;
+    std::vector<std::size_t> offsets;
+    for (const Buffer& b : program->buffers) {
+      offsets.push_back(b.role == BufferRole::kept ? kept[b.name] : end);
+      if (b.role == BufferRole::workspace) end += buffer_bytes(b, batch_, head_dim_);
+    }
+    offsets_.push_back(std::move(offsets));
+    bytes_ = std::max(bytes_, end);
+  }
+}
+
+BufferMemory Arena::place(std::size_t program, int buffer, std::byte* base) const {
+  const Buffer& b = programs_[program]->buffers[static_cast<std::size_t>(buffer)];
+  std::byte* at = base + offsets_[program][static_cast<std::size_t>(buffer)];
+  BufferMemory memory;
+  for (const Component& c : components(b, head_dim_)) {
+    // [batch, heads, tokens, width]: the rows of some heads, which is how blocks travel, lie together.
+    memory.push_back(
+        {at, c.dtype, batch_, b.tokens, b.heads, c.width, b.heads * b.tokens * c.width, c.width, b.tokens * c.width});
+    at += aligned(component_bytes(b, c, batch_));
+  }
+  return memory;
+}
+
+TensorView rows(const TensorView& tensor, const Slice& slice) {
+  TensorView view = tensor;
+  view.data = tensor.at(0, slice.token_begin, slice.head_begin);
+  view.tokens = slice.tokens;
+  view.heads = slice.heads;
+  return view;
+}
+
+Region region(const TensorView& rows) {
+  struct Dimension {
+    std::int64_t count, stride;
+  };
+  const auto item = static_cast<std::int64_t>(size_of(rows.dtype));
+  // Outer to inner always batch, head, token: the two ends of a transfer may differ in strides, but not in order.
+  const Dimension dims[3] = {{rows.tokens, rows.token_stride * item},
+                             {rows.heads, rows.head_stride * item},
+                             {rows.batch, rows.batch_stride * item}};
+  Region region;
+  region.data = static_cast<std::byte*>(rows.data);
+  region.run_bytes = rows.width * item;
+  std::size_t used = 0;  // dimensions that could not be joined to the run
+  for (const Dimension& d : dims) {
+    if (d.count == 1) continue;
+    if (used == 0 && d.stride == region.run_bytes) {
+      region.run_bytes *= d.count;
+    } else {
+      region.counts[2 - used] = d.count;
+      region.strides[2 - used] = d.stride;
+      ++used;
+    }
+  }
+  return region;
+}
+
+}  // namespace orrery::host

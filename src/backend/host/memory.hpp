@@ -1,0 +1,45 @@
+// Where a program's buffers lie in host memory: the caller's tensors, or a place in one arena that is sized before
+// anything runs.
+#pragma once
+
+#include <cstddef>
+#include <span>
+#include <vector>
+
+#include "link/link.hpp"
+#include "orrery/schedule.hpp"
+
+namespace orrery::host {
+
+inline constexpr std::size_t kAlignment = 64;  // a cache line, and the widest vector
+constexpr std::size_t aligned(std::size_t bytes) {
+  return (bytes + kAlignment - 1) / kAlignment * kAlignment;
+}
+
+// The tensors of one buffer, one a component.
+using BufferMemory = std::vector<TensorView>;
+
+// Offsets of the buffers that a plan owns. Kept buffers come first and are shared by the programs of one rank by name;
+// the workspace buffers of each program follow them, over the same bytes.
+class Arena {
+ public:
+  // All programs of one rank that share the arena.
+  Arena(const AttentionProblem& problem, std::span<const RankProgram* const> programs);
+
+  std::size_t bytes() const { return bytes_; }
+  // The tensors of a workspace or kept buffer of one of these programs, within `base`.
+  BufferMemory place(std::size_t program, int buffer, std::byte* base) const;
+
+ private:
+  std::int64_t batch_;
+  int head_dim_;
+  std::vector<const RankProgram*> programs_;
+  std::vector<std::vector<std::size_t>> offsets_;  // [program][buffer]
+  std::size_t bytes_ = 0;
+};
+
+// The rows of a slice of a tensor, as a view and as a region to transfer.
+TensorView rows(const TensorView& tensor, const Slice& slice);
+Region region(const TensorView& rows);
+
+}  // namespace orrery::host

@@ -1,0 +1,98 @@
+#include "link/inprocess/hub.hpp"
+
+#include <utility>
+
+#include "link/outstanding.hpp"
+
+namespace orrery {
+
+Hub::Hub(int world_size, double timeout_seconds)
+    : timeout_seconds_(timeout_seconds), seats_(world_size), failure_{}, gathered_(world_size) {}
+
+void Hub::throw_if_failed(int rank) const {
+  if (!failed()) return;
+  if (rank == failure_.rank) throw Error(failure_.code, failure_.message);
+  orrery::fail(ErrorCode::peer, "rank ", failure_.rank, " failed: ", failure_.message);
+}
+
+void Hub::fail_locked(int rank, ErrorCode code, const std::string& message, std::exception_ptr cause) {
+  if (failed()) return;
+  failure_ = {rank, code, message, cause ? cause : std::make_exception_ptr(Error(code, message))};
+  failed_.store(true, std::memory_order_release);
+  wake_all();
+}
+
+void Hub::fail(int rank, ErrorCode code, const std::string& message, std::exception_ptr cause) {
+  const std::lock_guard lock(mutex_);
+  fail_locked(rank, code, message, cause);
+}
+
+void Hub::leave(int rank) {
+  const std::lock_guard lock(mutex_);
+  seats_[rank].left = true;
+  wake_all();
+}
+
+void Hub::rethrow_failure() {
+  const std::lock_guard lock(mutex_);
+  if (failed()) std::rethrow_exception(failure_.cause);
+}
+
+std::vector<std::vector<std::byte>> Hub::all_gather(int rank, std::span<const std::byte> mine) {
+  const Deadline deadline(timeout_seconds_);
+  std::unique_lock lock(mutex_);
+  throw_if_failed(rank);
+  Seat& seat = seats_[rank];
+  seat.given.assign(mine.begin(), mine.end());
+  seat.arrived = true;
+  const long present = gathers_;
+  if (++arrivals_ == world_size()) {
+    // Nobody still reads the last result: who does has not arrived.
+    for (int each = 0; each < world_size(); ++each) {
+      gathered_[each] = std::move(seats_[each].given);
+      seats_[each].arrived = false;
+    }
+    arrivals_ = 0;
+    ++gathers_;
+    wake_all();
+  }
+  while (gathers_ == present) {
+    throw_if_failed(rank);
+    const std::vector<int> gone = missing_for_good();
+    const bool late = deadline.passed();
+    if (late || !gone.empty()) {
+      // Several ranks may give up at once, and each leaves; who was absent is what the first of them saw.
+      if (given_up_ != present) absent_ = missing();
+      given_up_ = present;
+      seat.arrived = false;
+      --arrivals_;
+      if (!gone.empty()) orrery::fail(ErrorCode::peer, ranks_text(gone), " returned without coming to all_gather");
+      orrery::fail(ErrorCode::peer, ranks_text(absent_), " did not come to all_gather within ",
+                   seconds_text(timeout_seconds_), " s");
+    }
+    seat.wake.wait_until(lock, deadline.at());
+  }
+  return gathered_;
+}
+
+std::vector<int> Hub::missing() const {
+  std::vector<int> ranks;
+  for (int rank = 0; rank < static_cast<int>(seats_.size()); ++rank) {
+    if (!seats_[rank].arrived) ranks.push_back(rank);
+  }
+  return ranks;
+}
+
+std::vector<int> Hub::missing_for_good() const {
+  std::vector<int> ranks;
+  for (int rank : missing()) {
+    if (seats_[rank].left) ranks.push_back(rank);
+  }
+  return ranks;
+}
+
+void Hub::wake_all() {
+  for (Seat& seat : seats_) seat.wake.notify_all();
+}
+
+}  // namespace orrery

@@ -1,0 +1,71 @@
+// The hub: what the ranks of one process share. One mutex guards it, and the channels and sessions of the link with it;
+// no bytes of a message are copied while it is held. Each rank sleeps on a condition variable of its own.
+//
+// A failure is remembered once, the first one: it is the cause, and the errors of ranks that it woke are consequences.
+#pragma once
+
+#include <atomic>
+#include <condition_variable>
+#include <cstddef>
+#include <exception>
+#include <mutex>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "link/deadline.hpp"
+#include "orrery/error.hpp"
+
+namespace orrery {
+
+class Hub {
+ public:
+  Hub(int world_size, double timeout_seconds);
+
+  int world_size() const { return static_cast<int>(seats_.size()); }
+  double timeout_seconds() const { return timeout_seconds_; }
+
+  std::mutex& mutex() { return mutex_; }
+  // The caller of these four holds the mutex.
+  std::condition_variable& wake(int rank) { return seats_[rank].wake; }
+  bool has_left(int rank) const { return seats_[rank].left; }
+  void throw_if_failed(int rank) const;  // the error itself on the rank that met it, ErrorCode::peer on the others
+  void fail_locked(int rank, ErrorCode code, const std::string& message, std::exception_ptr cause = nullptr);
+
+  // The caller of these does not hold it.
+  bool failed() const { return failed_.load(std::memory_order_acquire); }
+  void fail(int rank, ErrorCode code, const std::string& message, std::exception_ptr cause = nullptr);
+  void leave(int rank);  // the rank has returned and will never come to anything again
+  void rethrow_failure();
+  std::vector<std::vector<std::byte>> all_gather(int rank, std::span<const std::byte> mine);
+
+ private:
+  struct Seat {
+    std::condition_variable wake;
+    bool left = false;
+    bool arrived = false;  // at the present all_gather
+    std::vector<std::byte> given;
+  };
+  struct Failure {
+    int rank;
+    ErrorCode code;
+    std::string message;
+    std::exception_ptr cause;
+  };
+  std::vector<int> missing() const;
+  std::vector<int> missing_for_good() const;
+  void wake_all();
+
+  const double timeout_seconds_;
+  std::mutex mutex_;
+  std::vector<Seat> seats_;
+  std::atomic<bool> failed_ = false;
+  Failure failure_;
+  int arrivals_ = 0;
+  long gathers_ = 0;         // complete ones
+  long given_up_ = -1;       // the all_gather that ranks last gave up waiting in
+  std::vector<int> absent_;  // and who was absent from it
+  std::vector<std::vector<std::byte>> gathered_;
+};
+
+}  // namespace orrery

@@ -1,0 +1,120 @@
+#include "link/mpi/mpi_link.hpp"
+
+#include <utility>
+
+#include "link/mpi/transfers.hpp"
+#include "link/region.hpp"
+
+namespace orrery {
+namespace {
+
+constexpr double kStuckSeconds = 1;      // no MPI call that only polls takes this long
+constexpr double kQuiesceSeconds = 0.2;  // before an abort, which must not wait for anything for long
+
+class MpiSession final : public LinkSession {
+ public:
+  MpiSession(MpiLink& link, std::unique_ptr<Transfers> transfers) : link_(link), transfers_(std::move(transfers)) {}
+  ~MpiSession() override;
+
+  void begin_run() override;
+  void start(int exchange) override;
+  bool done(int exchange) override;
+  void wait(int exchange, double timeout_seconds) override;
+  ExchangeTimes times(int exchange) const override { return transfers_->times(exchange); }
+  void end_run() noexcept override;
+
+ private:
+  // Tells the progress thread, for as long as it lives, that somebody is waiting.
+  class Blocked {
+   public:
+    explicit Blocked(ProgressThread& thread) : thread_(thread) { thread_.caller_blocks(true); }
+    ~Blocked() { thread_.caller_blocks(false); }
+    Blocked(const Blocked&) = delete;
+    Blocked& operator=(const Blocked&) = delete;
+
+   private:
+    ProgressThread& thread_;
+  };
+
+  MpiLink& link_;
+  std::unique_ptr<Transfers> transfers_;
+  bool running_ = false;
+  bool stuck_ = false;  // the progress thread did not come back from MPI
+};
+
+MpiSession::~MpiSession() {
+  end_run();
+  if (stuck_) {
+    static_cast<void>(transfers_.release());  // the thread may still use them, until the process is aborted
+  } else if (transfers_->in_flight()) {
+    transfers_->forget();
+  }
+}
+
+void MpiSession::begin_run() {
+  ORRERY_CHECK(!running_, "a run begins inside a run");
+  if (link_.broken()) fail(ErrorCode::peer, "an earlier run left transfers in flight on this link");
+  transfers_->begin_run();
+  link_.thread().take(*transfers_);
+  running_ = true;
+}
+
+void MpiSession::start(int exchange) {
+  ORRERY_CHECK(running_ && exchange == transfers_->started(), "exchange ", exchange, " is started where ",
+               transfers_->started(), " is next");
+  if (transfers_->failed()) transfers_->rethrow();
+  transfers_->start();
+  link_.thread().kick();
+}
+
+bool MpiSession::done(int exchange) {
+  if (transfers_->done(exchange)) return true;
+  if (transfers_->failed()) transfers_->rethrow();
+  return false;
+}
+
+void MpiSession::wait(int exchange, double timeout_seconds) {
+  if (transfers_->done(exchange)) return;
+  ORRERY_CHECK(running_ && exchange < transfers_->started(), "exchange ", exchange, " is awaited, but was not started");
+  {
+    const Blocked blocked(link_.thread());
+    transfers_->sleep_until_done(exchange, Deadline(timeout_seconds));
+  }
+  if (done(exchange)) return;
+  // What is outstanding can be read when the thread has let go; the last moment may still have brought it.
+  if (!link_.thread().release(kStuckSeconds)) {
+    stuck_ = true;
+    link_.set_broken();
+    transfers_->fail(std::make_exception_ptr(
+        Error(ErrorCode::peer, concat("exchange ", exchange, " is not complete after ", seconds_text(timeout_seconds),
+                                      " s, and a call of MPI does not return"))));
+  } else if (done(exchange)) {
+    return link_.thread().take(*transfers_);
+  } else {
+    link_.set_broken();
+    transfers_->fail(
+        std::make_exception_ptr(Error(ErrorCode::peer, describe(transfers_->outstanding(exchange), timeout_seconds))));
+  }
+  transfers_->rethrow();
+}
+
+void MpiSession::end_run() noexcept {
+  if (!running_) return;
+  running_ = false;
+  stuck_ = stuck_ || !link_.thread().release(kStuckSeconds);
+  if (stuck_ || transfers_->failed() || transfers_->in_flight()) link_.set_broken();
+}
+
+}  // namespace
+
+std::unique_ptr<LinkSession> MpiLink::prepare(std::vector<LinkExchange> exchanges) {
+  check_exchanges(exchanges, rank_, world_size_);
+  ORRERY_CHECK(!thread_.serving(), "exchanges are prepared while a run is under way");
+  return std::make_unique<MpiSession>(*this, std::make_unique<Transfers>(comm_, exchanges, piece_bytes_));
+}
+
+void MpiLink::quiesce() noexcept {
+  static_cast<void>(thread_.release(kQuiesceSeconds));
+}
+
+}  // namespace orrery

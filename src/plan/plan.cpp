@@ -1,0 +1,61 @@
+#include "orrery/plan.hpp"
+
+#include "orrery/error.hpp"
+#include "orrery/strategy.hpp"
+
+namespace orrery {
+namespace {
+
+struct Choice {
+  std::string layout, strategy, reason;
+};
+
+// A window reaches a few neighbours only, when neighbours own neighbouring positions; a causal mask gives later
+// positions more work, which zigzag evens out; everything else is even already.
+Choice choose(const Mask& mask, const PlanOptions& options) {
+  Choice choice{options.layout, options.strategy, "as asked"};
+  const bool free_layout = options.layout == "auto", free_strategy = options.strategy == "auto";
+  if (!free_layout && !free_strategy) return choice;
+  if (mask.has_window()) {
+    if (free_layout) choice.layout = "contiguous";
+    if (free_strategy) choice.strategy = "gather";
+    choice.reason = "a window reaches near neighbours only: contiguous shards and a halo";
+  } else if (mask.is_causal()) {
+    if (free_layout) choice.layout = "zigzag";
+    if (free_strategy) choice.strategy = "ring";
+    choice.reason = "zigzag gives every rank the same causal work; the ring keeps memory constant";
+  } else {
+    if (free_layout) choice.layout = "contiguous";
+    if (free_strategy) choice.strategy = "ring";
+    choice.reason = "all positions have the same work; the ring keeps memory constant";
+  }
+  return choice;
+}
+
+}  // namespace
+
+Plan make_plan(const AttentionProblem& problem, const Topology& topology, const PlanOptions& options) {
+  problem.validate();
+  topology.validate();
+  const Choice choice = choose(problem.mask, options);
+  Plan plan{problem,         topology,      Layout::make(choice.layout, problem.mask, topology.world_size),
+            choice.strategy, choice.reason, options};
+  const Strategy& strategy = find_strategy(plan.strategy);
+  const std::string reason =
+      strategy.rejects({plan.problem, plan.layout, plan.topology, options.backward && options.keep_key_value});
+  if (!reason.empty()) refuse("strategy ", strategy.name, " cannot serve this problem: ", reason);
+  return plan;
+}
+
+RankProgram Plan::program(int rank, Pass pass) const {
+  ORRERY_CHECK(rank >= 0 && rank < topology.world_size, "no rank ", rank, " of ", topology.world_size);
+  return find_strategy(strategy).build({problem, layout, topology, options.backward && options.keep_key_value}, pass,
+                                       rank);
+}
+
+std::string Plan::text() const {
+  return concat(problem.text(), " world_size=", topology.world_size, " layout=", layout.text(), " strategy=", strategy,
+                " backward=", options.backward ? 1 : 0, " keep_key_value=", options.keep_key_value ? 1 : 0);
+}
+
+}  // namespace orrery

@@ -1,0 +1,54 @@
+#include "schedule/builder.hpp"
+
+#include <utility>
+
+#include "orrery/error.hpp"
+
+namespace orrery {
+
+ProgramBuilder::ProgramBuilder(Pass pass, int rank, int world_size) {
+  program_.pass = pass;
+  program_.rank = rank;
+  program_.world_size = world_size;
+}
+
+int ProgramBuilder::buffer(std::string name, BufferKind kind, BufferRole role, Dtype dtype, std::int64_t tokens,
+                           int heads) {
+  ORRERY_CHECK(program_.find(name) < 0, "two buffers are called ", name);
+  program_.buffers.push_back({std::move(name), kind, role, dtype, tokens, heads});
+  return static_cast<int>(program_.buffers.size()) - 1;
+}
+
+Slice ProgramBuilder::all(int buffer) const {
+  const Buffer& b = program_.buffers.at(static_cast<std::size_t>(buffer));
+  return {buffer, 0, b.tokens, 0, b.heads};
+}
+
+Slice ProgramBuilder::tokens(int buffer, Range range) const {
+  Slice slice = all(buffer);
+  slice.token_begin = range.begin;
+  slice.tokens = range.size();
+  return slice;
+}
+
+Slice ProgramBuilder::heads(Slice slice, int head_begin, int heads) {
+  slice.head_begin = head_begin;
+  slice.heads = heads;
+  return slice;
+}
+
+void ProgramBuilder::add(Step step) {
+  if (auto* exchange = std::get_if<Exchange>(&step)) {
+    const auto empty = [](const Transfer& t) { return t.slice.tokens == 0 || t.slice.heads == 0; };
+    std::erase_if(exchange->sends, empty);
+    std::erase_if(exchange->receives, empty);
+    if (exchange->sends.empty() && exchange->receives.empty()) return;
+  } else {
+    bool empty = false;
+    for_each_access(step, [&](const Access& a) { empty = empty || a.slice.tokens == 0 || a.slice.heads == 0; });
+    if (empty) return;
+  }
+  program_.steps.push_back(std::move(step));
+}
+
+}  // namespace orrery

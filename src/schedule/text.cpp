@@ -1,0 +1,109 @@
+// The text of a program: one line a buffer, one line a step. A slice reads name[token:token)xheads, with the heads left
+// out when it has all of them; a span reads begin+count, with /stride when that is not 1.
+#include <sstream>
+
+#include "orrery/schedule.hpp"
+
+namespace orrery {
+
+std::string_view name_of(const Step& step) {
+  constexpr std::string_view kNames[] = {"exchange", "attend", "attend_backward", "clear", "merge", "add",
+                                         "compose",  "copy",   "normalize",       "delta"};
+  static_assert(std::size(kNames) == std::variant_size_v<Step>, "every step has a name");
+  return kNames[step.index()];
+}
+
+namespace {
+
+constexpr std::size_t kSpansShown = 8;
+
+std::string spans_text(const std::vector<Span>& spans) {
+  std::ostringstream text;
+  for (std::size_t i = 0; i < spans.size() && i < kSpansShown; ++i) {
+    text << (i == 0 ? "" : ",") << spans[i].begin << "+" << spans[i].count;
+    if (spans[i].stride != 1) text << "/" << spans[i].stride;
+  }
+  if (spans.size() > kSpansShown) text << ",...(" << spans.size() << " spans)";
+  return text.str();
+}
+
+std::string_view to_string(BufferRole role) {
+  switch (role) {
+    case BufferRole::input:
+      return "input";
+    case BufferRole::output:
+      return "output";
+    case BufferRole::workspace:
+      return "workspace";
+    case BufferRole::kept:
+      return "kept";
+  }
+  return "?";
+}
+
+struct StepText {
+  const RankProgram& program;
+
+  std::string slice(const Slice& s) const { return to_text(program, s); }
+
+  std::string operator()(const Exchange& s) const {
+    std::string text = "lane " + std::to_string(s.lane);
+    for (const Transfer& t : s.sends) text += " send " + slice(t.slice) + " to " + std::to_string(t.peer);
+    for (const Transfer& t : s.receives) text += " receive " + slice(t.slice) + " from " + std::to_string(t.peer);
+    return text;
+  }
+  template <typename AttendStep>
+  std::string positions(const AttendStep& s) const {
+    return " at {" + spans_text(s.query_spans) + "} x {" + spans_text(s.key_spans) + "}" +
+           (s.mask_free ? " mask-free" : "");
+  }
+  std::string operator()(const Attend& s) const {
+    return slice(s.query) + " x " + slice(s.key_value) + " into " + slice(s.state) + positions(s);
+  }
+  std::string operator()(const AttendBackward& s) const {
+    return slice(s.query) + " x " + slice(s.key_value) + " into " + slice(s.grad_query) + " and " +
+           slice(s.grad_key_value) + positions(s);
+  }
+  std::string operator()(const Clear& s) const { return slice(s.into); }
+  std::string operator()(const Merge& s) const { return slice(s.from) + " into " + slice(s.into); }
+  std::string operator()(const Add& s) const { return slice(s.from) + " into " + slice(s.into); }
+  std::string operator()(const Compose& s) const { return slice(s.into) + " after " + slice(s.earlier); }
+  std::string operator()(const Copy& s) const { return slice(s.from) + " to " + slice(s.into); }
+  std::string operator()(const Normalize& s) const { return slice(s.state) + " to " + slice(s.into); }
+  std::string operator()(const Delta& s) const {
+    return slice(s.output) + " . " + slice(s.grad_output) + " to " + slice(s.into);
+  }
+};
+
+}  // namespace
+
+std::string to_text(const RankProgram& program, const Slice& s) {
+  std::ostringstream text;
+  const bool known = s.buffer >= 0 && s.buffer < static_cast<int>(program.buffers.size());
+  text << (known ? program.buffers[s.buffer].name : "buffer " + std::to_string(s.buffer));
+  text << "[" << s.token_begin << ":" << s.token_begin + s.tokens << "]";
+  if (!known || s.head_begin != 0 || s.heads != program.buffers[s.buffer].heads) {
+    text << "h[" << s.head_begin << ":" << s.head_begin + s.heads << "]";
+  }
+  return text.str();
+}
+
+std::string to_text(const RankProgram& program, int step) {
+  const Step& s = program.steps.at(static_cast<std::size_t>(step));
+  return std::string(name_of(s)) + " " + std::visit(StepText{program}, s);
+}
+
+std::string to_text(const RankProgram& program) {
+  std::ostringstream text;
+  text << to_string(program.pass) << " rank " << program.rank << " of " << program.world_size << "\n";
+  for (const Buffer& b : program.buffers) {
+    text << "  " << to_string(b.role) << " " << b.name << ": " << to_string(b.kind) << " " << to_string(b.dtype) << " "
+         << b.tokens << " tokens x " << b.heads << " heads\n";
+  }
+  for (std::size_t i = 0; i < program.steps.size(); ++i) {
+    text << "  " << i << " " << to_text(program, static_cast<int>(i)) << "\n";
+  }
+  return text.str();
+}
+
+}  // namespace orrery

@@ -1,0 +1,236 @@
+// Gather: every rank fetches all the key-values its queries see, and computes where the queries are. Done by groups of
+// KV heads, as Llama 3 does: while one group is computed the next is fetched, into two buffers. When the mask is a
+// window the ranges a rank sees are short and near, and this is a halo exchange, done in one group.
+//
+// Backward, the key-values are fetched again in the same way; the gradients of fetched rows are summed where they were
+// used, sent home one group late, and added there in the order of ranks.
+//
+// Memory grows with the keys a rank sees: for a full mask with seq_len, divided by the number of groups.
+#include <algorithm>
+#include <array>
+
+#include "strategy/strategies.hpp"
+#include "strategy/travel.hpp"
+
+namespace orrery {
+namespace {
+
+constexpr int kKeyValueLane = 0;
+constexpr int kGradientLane = 1;
+constexpr int kMaxGroups = 8;
+// A shard of at most this many spans is fetched span by span, so that fetched rows can be laid out in position order
+// and computed as one block. Beyond, whole ranges are fetched and computed source by source.
+constexpr std::size_t kMaxSpansApart = 16;
+
+// A run of fetched rows: rows [from.begin, from.end) of a source's shard, stored at row `at`.
+struct Piece {
+  int source;
+  Range from;
+  std::int64_t at;
+};
+
+class GatherProgram {
+ protected:
+  GatherProgram(const Placement& placement, Pass pass, int rank)
+      : problem_(placement.problem),
+        layout_(placement.layout),
+        travel_(placement),
+        world_(placement.topology.world_size),
+        rank_(rank),
+        spans_(layout_.shard(rank)),
+        tokens_(layout_.tokens(rank)),
+        program_(pass, rank, world_) {
+    for (int source = 0; source < world_; ++source) {
+      if (source == rank_) continue;
+      for (const Range& r : pieces(rank_, source)) fetched_.push_back({source, r, 0});
+    }
+    std::vector<Piece*> by_position;
+    for (Piece& p : fetched_) by_position.push_back(&p);
+    std::stable_sort(by_position.begin(), by_position.end(), [&](const Piece* a, const Piece* b) {
+      return layout_.position(a->source, a->from.begin) < layout_.position(b->source, b->from.begin);
+    });
+    for (Piece* p : by_position) {
+      p->at = fetched_tokens_;
+      fetched_tokens_ += p->from.size();
+      for (const Span& s : slice(layout_.shard(p->source), p->from)) fetched_spans_.push_back(s);
+    }
+  }
+
+  // Rows of the source's shard that the rank fetches, in the order in which they are sent.
+  Ranges pieces(int rank, int source) const {
+    Ranges needed = travel_.needed(rank, source);
+    const auto spans = layout_.shard(source);
+    if (spans.size() > kMaxSpansApart) return needed;
+    Ranges apart;
+    std::int64_t begin = 0;
+    for (const Span& s : spans) {
+      for (const Range& r : clip(needed, {begin, begin + s.count})) apart.push_back(r);
+      begin += s.count;
+    }
+    return apart;
+  }
+
+  int groups() const { return problem_.mask.has_window() || world_ == 1 ? 1 : std::min(problem_.kv_heads, kMaxGroups); }
+  KvHeads group(int g) const {
+    const int begin = problem_.kv_heads * g / groups(), end = problem_.kv_heads * (g + 1) / groups();
+    return {begin, end - begin};
+  }
+  int group_heads() const { return (problem_.kv_heads + groups() - 1) / groups(); }
+
+  // One of two buffers of fetched rows, for the heads of one group.
+  int fetched(int g) {
+    int& id = buffers_[static_cast<std::size_t>(g % 2)];
+    if (id < 0) {
+      id = program_.buffer(g % 2 == 0 ? "fetched_a" : "fetched_b", BufferKind::key_value, BufferRole::workspace,
+                           problem_.dtype, fetched_tokens_, group_heads());
+    }
+    return id;
+  }
+
+  void fetch(int g, int own) {
+    const KvHeads heads = group(g);
+    Exchange e{.lane = kKeyValueLane};
+    for (int peer = 0; peer < world_; ++peer) {
+      if (peer == rank_) continue;
+      for (const Range& r : pieces(peer, rank_)) {
+        e.sends.push_back({ProgramBuilder::heads(program_.tokens(own, r), heads.begin, heads.count), peer});
+      }
+    }
+    for (const Piece& p : fetched_) {
+      e.receives.push_back({{fetched(g), p.at, p.from.size(), 0, heads.count}, p.source});
+    }
+    program_.add(std::move(e));
+  }
+
+  const AttentionProblem& problem_;
+  const Layout& layout_;
+  const Travel travel_;
+  const int world_, rank_;
+  const std::vector<Span> spans_;
+  const std::int64_t tokens_;
+  ProgramBuilder program_;
+  std::vector<Piece> fetched_;  // by source
+  std::vector<Span> fetched_spans_;
+  std::int64_t fetched_tokens_ = 0;
+  std::array<int, 2> buffers_ = {-1, -1};
+};
+
+class Forward : GatherProgram {
+ public:
+  Forward(const Placement& placement, int rank) : GatherProgram(placement, Pass::forward, rank) {}
+
+  RankProgram build() && {
+    const ForwardBuffers buffers = add_forward_buffers(program_, problem_, tokens_);
+    fetch(0, buffers.key_value);
+    program_.add(Clear{program_.all(buffers.state)});
+    for (int g = 0; g < groups(); ++g) {
+      if (g + 1 < groups()) fetch(g + 1, buffers.key_value);
+      const KvHeads heads = group(g);
+      emit_attend(program_, problem_, buffers, spans_, spans_, {buffers.key_value, 0, heads.begin}, heads);
+      if (fetched_tokens_ > 0) {
+        emit_attend(program_, problem_, buffers, spans_, fetched_spans_, {fetched(g), 0, 0}, heads);
+      }
+    }
+    program_.add(Normalize{program_.all(buffers.output), program_.all(buffers.state)});
+    return std::move(program_).finish();
+  }
+};
+
+class Backward : GatherProgram {
+ public:
+  Backward(const Placement& placement, int rank) : GatherProgram(placement, Pass::backward, rank) {}
+
+  RankProgram build() && {
+    buffers_of_caller_ = add_backward_buffers(program_, problem_, tokens_);
+    const BackwardBuffers& own = buffers_of_caller_;
+    own_sum_ = program_.buffer("grad_key_value_sum", BufferKind::grad_key_value, BufferRole::workspace, Dtype::fp32,
+                               tokens_, problem_.kv_heads);
+    for (int peer = 0; peer < world_; ++peer) {
+      if (peer == rank_) continue;
+      for (const Range& r : pieces(peer, rank_)) {
+        returned_.push_back({peer, r, returned_tokens_});
+        returned_tokens_ += r.size();
+      }
+    }
+    fetch(0, own.key_value);
+    program_.add(Delta{program_.all(own.delta), program_.all(own.output), program_.all(own.grad_output)});
+    program_.add(Clear{program_.all(own.grad_query_sum)});
+    program_.add(Clear{program_.all(own_sum_)});
+    for (int g = 0; g < groups(); ++g) {
+      if (g + 1 < groups()) fetch(g + 1, own.key_value);
+      const KvHeads heads = group(g);
+      emit_attend_backward(program_, problem_, own, spans_, spans_, {own.key_value, 0, heads.begin},
+                           {own_sum_, 0, heads.begin}, heads);
+      if (fetched_tokens_ > 0) {
+        const int sum = fetched_sum(g);
+        program_.add(Clear{ProgramBuilder::heads(program_.all(sum), 0, heads.count)});
+        emit_attend_backward(program_, problem_, own, spans_, fetched_spans_, {fetched(g), 0, 0}, {sum, 0, 0}, heads);
+      }
+      if (g > 0) add_returned(g - 1);
+      send_home(g);
+    }
+    add_returned(groups() - 1);
+    program_.add(Copy{program_.all(own.grad_key_value), program_.all(own_sum_)});
+    program_.add(Copy{program_.all(own.grad_query), program_.all(own.grad_query_sum)});
+    return std::move(program_).finish();
+  }
+
+ private:
+  int fetched_sum(int g) {
+    int& id = sums_[static_cast<std::size_t>(g % 2)];
+    if (id < 0) {
+      id = program_.buffer(g % 2 == 0 ? "fetched_sum_a" : "fetched_sum_b", BufferKind::grad_key_value,
+                           BufferRole::workspace, Dtype::fp32, fetched_tokens_, group_heads());
+    }
+    return id;
+  }
+  int returned() {
+    if (returned_buffer_ < 0) {
+      returned_buffer_ = program_.buffer("returned", BufferKind::grad_key_value, BufferRole::workspace, Dtype::fp32,
+                                         returned_tokens_, group_heads());
+    }
+    return returned_buffer_;
+  }
+
+  void send_home(int g) {
+    const int heads = group(g).count;
+    Exchange e{.lane = kGradientLane};
+    for (const Piece& p : fetched_) e.sends.push_back({{fetched_sum(g), p.at, p.from.size(), 0, heads}, p.source});
+    for (const Piece& p : returned_) e.receives.push_back({{returned(), p.at, p.from.size(), 0, heads}, p.source});
+    program_.add(std::move(e));
+  }
+
+  void add_returned(int g) {
+    const KvHeads heads = group(g);
+    for (const Piece& p : returned_) {
+      const Slice into = ProgramBuilder::heads(program_.tokens(own_sum_, p.from), heads.begin, heads.count);
+      program_.add(Add{into, {returned(), p.at, p.from.size(), 0, heads.count}});
+    }
+  }
+
+  BackwardBuffers buffers_of_caller_{};
+  int own_sum_ = -1;
+  std::array<int, 2> sums_ = {-1, -1};
+  int returned_buffer_ = -1;
+  std::vector<Piece> returned_;  // gradients of this rank's rows, by the rank that used them
+  std::int64_t returned_tokens_ = 0;
+};
+
+std::string rejects(const Placement&) {
+  return {};
+}
+
+RankProgram build(const Placement& placement, Pass pass, int rank) {
+  return pass == Pass::forward ? Forward(placement, rank).build() : Backward(placement, rank).build();
+}
+
+}  // namespace
+
+const Strategy& gather_strategy() {
+  static constexpr Strategy kGather{
+      "gather", "each rank fetches the keys its queries see, by groups of KV heads; a halo when the mask is a window",
+      rejects, build};
+  return kGather;
+}
+
+}  // namespace orrery

@@ -1,0 +1,335 @@
+// Ring attention (Liu et al., 2023). Queries stay at home; key-value blocks revolve. At step s of the forward pass rank
+// r holds the block of source r - s, folds it into its running state, and meanwhile passes it on to r + 1.
+//
+// The backward pass revolves the other way: at step t rank r holds the block of source r + 1 + t, so that it can start
+// from the block the forward pass received last, and ends with its own. The gradients of a block, dk and dv in fp32,
+// follow it around and so arrive at home with the last hop, just when their owner adds its own share.
+//
+// A block moves in pieces, some of its KV heads each (of a single KV head: some of its keys). Forward, the last block
+// to arrive has nothing to hide behind but its own other pieces; a ring of few ranks therefore cuts finer. Backward,
+// one piece of the gradients travels while another is computed, so that the hop is hidden although it carries what the
+// next step adds to, and two gradient slots are enough.
+//
+// Both are pruned by what the mask needs (strategy/travel.hpp): a block stops where nobody ahead needs it, carries only
+// the rows that somebody ahead needs, and skips ranks that need nothing. A gradient whose block left the ring goes
+// straight home.
+#include <algorithm>
+#include <array>
+#include <optional>
+
+#include "strategy/strategies.hpp"
+#include "strategy/travel.hpp"
+
+namespace orrery {
+namespace {
+
+constexpr int kKeyValueLane = 0;
+constexpr int kGradientLane = 1;
+
+// Over the whole ring at least this many pieces, so that what cannot be hidden, one piece, is a small part of the time.
+constexpr int kPiecesAround = 8;
+
+// A part of a block that is moved and computed as one.
+struct Piece {
+  KvHeads heads;
+  Range rows;
+};
+
+// What both passes know of their surroundings.
+class RingProgram {
+ protected:
+  RingProgram(const Placement& placement, Pass pass, int rank)
+      : problem_(placement.problem),
+        layout_(placement.layout),
+        travel_(placement),
+        world_(placement.topology.world_size),
+        rank_(rank),
+        keep_(placement.keep_key_value && world_ > 1),
+        spans_(layout_.shard(rank)),
+        tokens_(layout_.tokens(rank)),
+        keeps_next_(kept(rank_at(1))),
+        program_(pass, rank, world_) {}
+
+  int rank_at(int offset) const { return mod(rank_ + offset, world_); }
+  KvHeads all_heads() const { return {0, problem_.kv_heads}; }
+
+  // The block of this source ends its forward travel at source - 1 with all rows that any rank needs, so that the
+  // backward travel may start from it there.
+  bool kept(int source) const {
+    if (!keep_) return false;
+    const int last = mod(source - 1, world_);
+    const Ranges have = travel_.needed(last, source);
+    return !have.empty() && covers(have, travel_.behind(last, source));
+  }
+
+  int pieces(int at_least) const {
+    if (world_ == 1) return 1;
+    const int wanted = std::max(at_least, (kPiecesAround + world_ - 1) / world_);
+    return problem_.kv_heads > 1 ? std::min(wanted, problem_.kv_heads) : at_least;
+  }
+  // Piece p of `count` of a source's block.
+  Piece piece(int p, int count, int source) const {
+    const std::int64_t rows = layout_.tokens(source);
+    if (problem_.kv_heads == 1) return {all_heads(), {rows * p / count, rows * (p + 1) / count}};
+    const int begin = problem_.kv_heads * p / count, end = problem_.kv_heads * (p + 1) / count;
+    return {{begin, end - begin}, {0, rows}};
+  }
+  void transfers(std::vector<Transfer>& list, int buffer, const Ranges& rows, const Piece& part, int peer) const {
+    for (const Range& r : clip(rows, part.rows)) list.push_back({piece_slice(buffer, r, part), peer});
+  }
+  static Slice piece_slice(int buffer, Range rows, const Piece& part) {
+    return {buffer, rows.begin, rows.size(), part.heads.begin, part.heads.count};
+  }
+
+  // The slot a visiting block lies in; made when a block first arrives there.
+  int slot(std::array<int, 2>& slots, int which, std::string_view name, BufferKind kind, BufferRole role, Dtype dtype) {
+    int& id = slots[static_cast<std::size_t>(which)];
+    if (id < 0) {
+      id = program_.buffer(std::string(name) + (which == 0 ? "_a" : "_b"), kind, role, dtype, layout_.max_tokens(),
+                           problem_.kv_heads);
+    }
+    return id;
+  }
+
+  const AttentionProblem& problem_;
+  const Layout& layout_;
+  const Travel travel_;
+  const int world_, rank_;
+  const bool keep_;
+  const std::vector<Span> spans_;
+  const std::int64_t tokens_;
+  const bool keeps_next_;  // the next rank's block is kept here
+  ProgramBuilder program_;
+};
+
+class Forward : RingProgram {
+ public:
+  Forward(const Placement& placement, int rank)
+      : RingProgram(placement, Pass::forward, rank), buffers_(add_forward_buffers(program_, problem_, tokens_)) {}
+
+  RankProgram build() && {
+    exchange(0);
+    program_.add(Clear{program_.all(buffers_.state)});
+    emit_attend(program_, problem_, buffers_, spans_, spans_, {buffers_.key_value}, all_heads());
+    for (int step = 1; step < world_; ++step) {
+      exchange(step);
+      const int source = rank_at(-step);
+      if (!travel_.needs(rank_, source)) continue;
+      for (int p = 0; p < pieces(1); ++p) {
+        const KvHeads heads = piece(p, pieces(1), source).heads;
+        emit_attend(program_, problem_, buffers_, spans_, layout_.shard(source), {block(step), 0, heads.begin}, heads);
+      }
+    }
+    program_.add(Normalize{program_.all(buffers_.output), program_.all(buffers_.state)});
+    return std::move(program_).finish();
+  }
+
+ private:
+  // The buffer that holds the block of this step. The last one may be kept, in slot a.
+  int block(int step) {
+    if (step == 0) return buffers_.key_value;
+    const int which = mod(world_ - 1 - step, 2);
+    const bool keeps = which == 0 && keeps_next_;
+    return slot(slots_, which, "key_value", BufferKind::key_value, keeps ? BufferRole::kept : BufferRole::workspace,
+                problem_.dtype);
+  }
+
+  // Moves blocks so that every rank that needs one at step + 1 has it.
+  void exchange(int step) {
+    if (step + 1 >= world_) return;
+    const int next = rank_at(1), previous = rank_at(-1);
+    const int here = rank_at(-step), coming = rank_at(-step - 1);
+    const int far = rank_at(step + 1);  // holds this rank's own block at the next step
+    const bool passes_on = (step == 0 || travel_.needs(rank_, here)) && travel_.needs(next, here);
+    const bool sends_afresh = step > 0 && travel_.needs(far, rank_) && !travel_.needs(mod(far - 1, world_), rank_);
+    const bool receives = travel_.needs(rank_, coming);
+    const bool from_ring = previous == coming || travel_.needs(previous, coming);
+    const Ranges on = passes_on ? travel_.ahead(next, here) : Ranges{};
+    const Ranges afresh = sends_afresh ? travel_.ahead(far, rank_) : Ranges{};
+    const Ranges arriving = receives ? travel_.ahead(rank_, coming) : Ranges{};
+    for (int p = 0; p < pieces(1); ++p) {
+      const auto part = [&](int source) { return piece(p, pieces(1), source); };
+      Exchange e{.lane = kKeyValueLane};
+      if (passes_on) transfers(e.sends, block(step), on, part(here), next);
+      if (sends_afresh) transfers(e.sends, buffers_.key_value, afresh, part(rank_), far);
+      if (receives) transfers(e.receives, block(step + 1), arriving, part(coming), from_ring ? previous : coming);
+      program_.add(std::move(e));
+    }
+  }
+
+  ForwardBuffers buffers_;
+  std::array<int, 2> slots_ = {-1, -1};
+};
+
+class Backward : RingProgram {
+ public:
+  Backward(const Placement& placement, int rank)
+      : RingProgram(placement, Pass::backward, rank), buffers_(add_backward_buffers(program_, problem_, tokens_)) {}
+
+  RankProgram build() && {
+    Visit now, next = visit(0);
+    exchange_key_values(-1, now, next);
+    program_.add(
+        Delta{program_.all(buffers_.delta), program_.all(buffers_.output), program_.all(buffers_.grad_output)});
+    program_.add(Clear{program_.all(buffers_.grad_query_sum)});
+    for (int step = 0; step < world_; ++step) {
+      now = std::move(next);
+      next = visit(step + 1);
+      exchange_key_values(step, now, next);
+      for (int p = 0; p < pieces(2); ++p) {
+        compute(step, p, now);
+        exchange_gradients(step, p, now, next);
+      }
+    }
+    const Slice home{gradient_slot(world_ - 1), 0, tokens_, 0, problem_.kv_heads};
+    for (const Return& back : returns_) {
+      for (const Range& r : back.rows) {
+        Slice into = home;
+        into.token_begin = r.begin;
+        into.tokens = r.size();
+        program_.add(Add{into, program_.tokens(back.buffer, r)});
+      }
+    }
+    program_.add(Copy{program_.all(buffers_.grad_key_value), home});
+    program_.add(Copy{program_.all(buffers_.grad_query), program_.all(buffers_.grad_query_sum)});
+    return std::move(program_).finish();
+  }
+
+ private:
+  // A block as it passes this rank.
+  struct Visit {
+    int source = -1;
+    bool needed = false;    // this rank's queries see some of it; its own block is always needed, at the last step
+    bool stays = false;     // the next rank needs it too, so it stays on the ring
+    Ranges arrived;         // rows of its gradients that come by the ring
+    Ranges carried;         // rows of its gradients once this rank's share is in them
+    int returns_from = -1;  // the rank at which this rank's own block leaves the ring at this step, far from home
+  };
+
+  bool at_home(int step) const { return step == world_ - 1; }
+
+  Visit visit(int step) const {
+    Visit v;
+    if (step >= world_) return v;
+    const int previous = rank_at(1);
+    v.source = rank_at(step + 1);
+    v.needed = at_home(step) || travel_.needs(rank_, v.source);
+    if (v.needed) {
+      v.stays = travel_.needs(rank_at(-1), v.source);
+      if (step > 0 && travel_.needs(previous, v.source)) v.arrived = travel_.ahead(previous, v.source);
+      v.carried = at_home(step) ? Ranges{{0, tokens_}} : travel_.ahead(rank_, v.source);
+    }
+    const int far = rank_at(-step - 1);  // holds this rank's own block at this step
+    if (far != previous && travel_.needs(far, rank_) && !travel_.needs(mod(far - 1, world_), rank_))
+      v.returns_from = far;
+    return v;
+  }
+
+  // The gradients' pieces; key-values move with them, so that the first piece need not wait for the last.
+  Piece part(int p, int source) const { return piece(p, pieces(2), source); }
+
+  int block(int step) {
+    if (at_home(step)) return buffers_.key_value;
+    const int which = mod(step, 2);
+    const bool keeps = which == 0 && keeps_next_;
+    return slot(slots_, which, "key_value", BufferKind::key_value, keeps ? BufferRole::kept : BufferRole::workspace,
+                problem_.dtype);
+  }
+  int gradient_slot(int step) {
+    return slot(gradient_slots_, mod(step, 2), "grad_key_value_sum", BufferKind::grad_key_value, BufferRole::workspace,
+                Dtype::fp32);
+  }
+
+  // Moves key-values so that every rank that needs a block at step + 1 has it; step -1 is before the first.
+  void exchange_key_values(int step, const Visit& now, const Visit& next) {
+    if (step + 1 >= world_ - 1) return;  // the last step takes the rank's own block
+    const int next_rank = rank_at(-1), previous = rank_at(1);
+    const int far = rank_at(-step - 2);  // holds this rank's own block at the next step
+    const bool continues = step < 0 ? kept(rank_) : travel_.needs(mod(far + 1, world_), rank_);
+    const bool passes_on = now.needed && now.stays;
+    const bool sends_afresh = travel_.needs(far, rank_) && !continues;
+    const bool receives = next.needed && !(step < 0 && kept(next.source));
+    const bool from_ring = !next.arrived.empty();
+    const Ranges on = passes_on ? travel_.behind(next_rank, now.source) : Ranges{};
+    const Ranges afresh = sends_afresh ? travel_.behind(far, rank_) : Ranges{};
+    const Ranges arriving = receives ? travel_.behind(rank_, next.source) : Ranges{};
+    for (int p = 0; p < pieces(2); ++p) {
+      Exchange e{.lane = kKeyValueLane};
+      if (passes_on) transfers(e.sends, block(step), on, part(p, now.source), next_rank);
+      if (sends_afresh) transfers(e.sends, buffers_.key_value, afresh, part(p, rank_), far);
+      if (receives) {
+        transfers(e.receives, block(step + 1), arriving, part(p, next.source), from_ring ? previous : next.source);
+      }
+      program_.add(std::move(e));
+    }
+  }
+
+  void compute(int step, int p, const Visit& now) {
+    if (!now.needed) return;
+    const Piece piece = part(p, now.source);
+    const int gradient = gradient_slot(step);
+    for (const Range& r : clip(now.carried, piece.rows)) {
+      for (const Range& fresh : subtract(r, now.arrived)) {
+        program_.add(Clear{piece_slice(gradient, fresh, piece)});
+      }
+    }
+    emit_attend_backward(program_, problem_, buffers_, spans_, slice(layout_.shard(now.source), piece.rows),
+                         {block(step), piece.rows.begin, piece.heads.begin},
+                         {gradient, piece.rows.begin, piece.heads.begin}, piece.heads);
+  }
+
+  // Sends on the piece just computed, to the next rank or, where the block leaves the ring, home; receives what the
+  // next step adds to, and this rank's own gradients where they left the ring at this step.
+  void exchange_gradients(int step, int p, const Visit& now, const Visit& next) {
+    if (at_home(step)) return;
+    Exchange e{.lane = kGradientLane};
+    if (now.needed) {
+      transfers(e.sends, gradient_slot(step), now.carried, part(p, now.source), now.stays ? rank_at(-1) : now.source);
+    }
+    if (!next.arrived.empty()) {
+      transfers(e.receives, gradient_slot(step + 1), next.arrived, part(p, next.source), rank_at(1));
+    }
+    if (now.returns_from >= 0) {
+      const Return& back = return_from(now.returns_from);
+      transfers(e.receives, back.buffer, back.rows, part(p, rank_), back.rank);
+    }
+    program_.add(std::move(e));
+  }
+
+  // Gradients of this rank's block that come straight home.
+  struct Return {
+    int rank;
+    int buffer;
+    Ranges rows;
+  };
+  const Return& return_from(int rank) {
+    const auto known = std::find_if(returns_.begin(), returns_.end(), [&](const Return& r) { return r.rank == rank; });
+    if (known != returns_.end()) return *known;
+    const int buffer = program_.buffer("returned_" + std::to_string(rank), BufferKind::grad_key_value,
+                                       BufferRole::workspace, Dtype::fp32, tokens_, problem_.kv_heads);
+    returns_.push_back({rank, buffer, travel_.ahead(rank, rank_)});
+    return returns_.back();
+  }
+
+  BackwardBuffers buffers_;
+  std::array<int, 2> slots_ = {-1, -1};
+  std::array<int, 2> gradient_slots_ = {-1, -1};
+  std::vector<Return> returns_;
+};
+
+std::string rejects(const Placement&) {
+  return {};
+}
+
+RankProgram build(const Placement& placement, Pass pass, int rank) {
+  return pass == Pass::forward ? Forward(placement, rank).build() : Backward(placement, rank).build();
+}
+
+}  // namespace
+
+const Strategy& ring_strategy() {
+  static constexpr Strategy kRing{"ring", "key-value blocks revolve past the queries; constant memory", rejects, build};
+  return kRing;
+}
+
+}  // namespace orrery

@@ -1,0 +1,108 @@
+"""The pages, held against the tree: links lead somewhere, files that are named exist, commands of `orrery` run, and the program
+printed in docs/schedule.md is the one that is printed.
+
+Commands are the lines of ``` blocks. What starts `build/release/orrery` alone is run; under mpirun, and in long benches, its
+options are parsed only. Run as `python3 docs_test.py SOURCE_FOLDER PROGRAM`.
+"""
+
+import glob
+import os
+import re
+import shlex
+import subprocess
+import sys
+import tempfile
+
+SECONDS = 120  # no command takes longer
+PROGRAM_IN_DOCS = "build/release/orrery"
+LONG = ["--suite"]
+
+FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+LINK = re.compile(r"\]\(([^)#\s]+)(#[^)]*)?\)")
+# `src/...`, `tests/...` and the like; a name without an ending stands for a folder, or for a pair of .hpp and .cpp.
+NAMED = re.compile(r"`((?:src|tests|launch|include|docs|cmake|\.ci)/[\w./-]+)`")
+
+
+def pages(source):
+    return sorted(glob.glob(os.path.join(source, "*.md")) + glob.glob(os.path.join(source, "docs", "**", "*.md"), recursive=True)
+                  + glob.glob(os.path.join(source, "tests", "**", "*.md"), recursive=True))
+
+
+def dead_ends(source, page, text):
+    for target, _ in LINK.findall(FENCE.sub("", text)):
+        if "://" not in target and not os.path.exists(os.path.join(os.path.dirname(page), target)):
+            yield f"links to {target}, which is not there"
+    for name in NAMED.findall(text):
+        if not glob.glob(os.path.join(source, name.rstrip("/"))) and not glob.glob(os.path.join(source, name + ".*")):
+            yield f"names {name}, which is not there"
+
+
+def commands(text):
+    for language, block in FENCE.findall(text):
+        if language in ("", "sh", "bash"):
+            for line in block.replace("\\\n", " ").splitlines():
+                yield line
+
+
+def run_program(program, arguments, folder):
+    environment = {k: v for k, v in os.environ.items() if not k.startswith("ORRERY_")}
+    return subprocess.run([program, *arguments], cwd=folder, env=environment, stdin=subprocess.DEVNULL,
+                          capture_output=True, text=True, timeout=SECONDS)
+
+
+def without_times(text):
+    return re.sub(r" in [\d.]+ \w+$", " in TIME", text.strip(), flags=re.MULTILINE)
+
+
+def faults_of_command(source, program, folder, line):
+    words = shlex.split(line, comments=True)
+    if words[:1] == ["bash"] and not os.path.isfile(os.path.join(source, words[1])):
+        yield f"runs {words[1]}, which is not there"
+    for i, word in enumerate(words):
+        if word.startswith("--preset"):
+            with open(os.path.join(source, "CMakePresets.json"), encoding="utf-8") as file:
+                if f'"name": "{words[i + 1]}"' not in file.read():
+                    yield f"uses a preset {words[i + 1]}, which is not there"
+    if PROGRAM_IN_DOCS not in words:
+        return
+    at = words.index(PROGRAM_IN_DOCS)
+    arguments = words[at + 1:]
+    alone = at == 0 and not any(word in arguments for word in LONG)
+    result = run_program(program, arguments if alone else arguments + ["--help"], folder)
+    if result.returncode != 0:
+        yield f"'{line.strip()}' ends with code {result.returncode}: {result.stderr.strip()}"
+
+
+def main():
+    if len(sys.argv) != 3:
+        sys.exit(f"usage: {sys.argv[0]} SOURCE_FOLDER PROGRAM")
+    source, program = os.path.abspath(sys.argv[1]), os.path.abspath(sys.argv[2])
+    faults, seen = [], set()
+    with tempfile.TemporaryDirectory(prefix="orrery-docs-") as folder:
+        os.mkdir(os.path.join(folder, "build"))
+        subprocess.run([os.path.join(source, "tests/data/unpack.sh"), os.path.join(source, "build/data")], check=True)
+        os.symlink(os.path.join(source, "build/data"), os.path.join(folder, "build/data"))
+        for page in pages(source):
+            name = os.path.relpath(page, source)
+            with open(page, encoding="utf-8") as file:
+                text = file.read()
+            faults += [f"{name} {fault}" for fault in dead_ends(source, page, text)]
+            for line in commands(text):
+                if line in seen:
+                    continue
+                seen.add(line)
+                faults += [f"{name} {fault}" for fault in faults_of_command(source, program, folder, line)]
+                if "--print" in line and PROGRAM_IN_DOCS in line:
+                    words = shlex.split(line)
+                    printed = without_times(run_program(program, words[1:], folder).stdout)
+                    blocks = [without_times(block) for _, block in FENCE.findall(text)]
+                    if name == os.path.join("docs", "schedule.md") and printed not in blocks:
+                        faults.append(f"{name} shows something else than '{line}' prints:\n{printed}")
+    for fault in faults:
+        print("docs: " + fault)
+    print(f"docs: {len(pages(source))} pages, {len(faults)} faults")
+    sys.exit(1 if faults else 0)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,172 @@
+// The formulas of docs/strategies.md, held against what plans report. N tokens, P ranks that divide N (2P for zigzag),
+// n = N/P; B = 2 * n * kv_heads * head_dim * bytes of the dtype is one block of key-values, G = 2 * n * kv_heads *
+// head_dim * 4 its gradients in fp32. A ring cuts a block in F = min(kv_heads, max(1, ceil(8/P))) pieces forward and
+// min(kv_heads, max(2, ceil(8/P))) backward; with P = 6 and 4 KV heads both are 2.
+#include <ctime>
+
+#include "executor/hazards.hpp"
+#include "orrery/plan.hpp"
+#include "support/catch.hpp"
+
+using namespace orrery;
+
+namespace {
+
+struct Formulas {
+  AttentionProblem problem;
+  std::int64_t world, n, block, gradients, state;
+
+  Formulas(std::int64_t seq_len, int world_size, const char* mask) : world(world_size), n(seq_len / world_size) {
+    problem.batch = 2;
+    problem.seq_len = seq_len;
+    problem.heads = 8;
+    problem.kv_heads = 4;
+    problem.head_dim = 16;
+    problem.dtype = Dtype::bf16;
+    problem.mask = Mask::parse(mask, seq_len);
+    block = 2 * n * problem.kv_heads * problem.head_dim * 2 * problem.batch;
+    gradients = 2 * n * problem.kv_heads * problem.head_dim * 4 * problem.batch;
+    state = n * problem.heads * (problem.head_dim + 2) * 4 * problem.batch;
+  }
+
+  ProgramCost of(const char* layout, const char* strategy, int rank, Pass pass, bool keep = true) const {
+    const Plan plan =
+        make_plan(problem, Topology::single_node(static_cast<int>(world)), {layout, strategy, true, keep});
+    return cost(plan.program(rank, pass), problem);
+  }
+};
+
+}  // namespace
+
+TEST_CASE("ring, full mask: P-1 blocks forward, each in F pieces; the state and two blocks") {
+  const Formulas f(240, 6, "full");
+  for (int rank = 0; rank < 6; ++rank) {
+    const ProgramCost c = f.of("contiguous", "ring", rank, Pass::forward);
+    REQUIRE(c.rounds == 2 * (f.world - 1));
+    REQUIRE(c.bytes_sent == (f.world - 1) * f.block);
+    REQUIRE(c.bytes_received == (f.world - 1) * f.block);
+    REQUIRE(c.workspace_bytes + c.kept_bytes == f.state + 2 * f.block);
+    REQUIRE(c.pairs == f.n * 240 * f.problem.heads);
+  }
+}
+
+TEST_CASE("ring backward, full mask: P-2 blocks after the kept one, P-1 gradient hops, no hop more") {
+  const Formulas f(240, 6, "full");
+  const std::int64_t sums = f.n * f.problem.heads * (f.problem.head_dim + 1) * 4 * f.problem.batch;  // dq and delta
+  for (int rank = 0; rank < 6; ++rank) {
+    const ProgramCost kept = f.of("contiguous", "ring", rank, Pass::backward, true);
+    REQUIRE(kept.rounds == 2 * (f.world - 2) + 2 * (f.world - 1));
+    REQUIRE(kept.bytes_sent == (f.world - 2) * f.block + (f.world - 1) * f.gradients);
+    REQUIRE(kept.workspace_bytes + kept.kept_bytes == sums + 2 * f.block + 2 * f.gradients);
+    REQUIRE(kept.kept_bytes == f.block);
+    const ProgramCost fresh = f.of("contiguous", "ring", rank, Pass::backward, false);
+    REQUIRE(fresh.rounds == kept.rounds + 2);
+    REQUIRE(fresh.bytes_sent == kept.bytes_sent + f.block);
+    REQUIRE(fresh.kept_bytes == 0);
+  }
+}
+
+TEST_CASE("causal zigzag: every rank has the same work; half blocks travel where only half is needed") {
+  const Formulas f(240, 6, "causal");
+  std::int64_t sent = 0;
+  const std::int64_t half = f.n / 2;
+  for (int rank = 0; rank < 6; ++rank) {
+    const ProgramCost c = f.of("zigzag", "ring", rank, Pass::forward);
+    // The diagonal, and P-1 rectangles of half a block.
+    REQUIRE(c.pairs == (f.n * (f.n + 1) / 2 + (f.world - 1) * half * f.n) * f.problem.heads);
+    sent += c.bytes_sent;
+  }
+  // The second half of a block is needed by the ranks before its owner only, and those come last on the ring: it always
+  // travels to the end, but for rank 0's, which nobody needs.
+  REQUIRE(sent == 6 * (f.world - 1) * f.block - (f.world - 1) * f.block / 2);
+}
+
+TEST_CASE("causal zigzag backward: whole blocks as far as rank 0, halves from there on") {
+  for (int world : {3, 4, 6}) {
+    const Formulas f(240, world, "causal");
+    std::int64_t sent = 0;
+    for (int rank = 0; rank < world; ++rank) sent += f.of("zigzag", "ring", rank, Pass::backward).bytes_sent;
+    const std::int64_t key_values = (f.world - 2) * (3 * f.world - 1) * f.block / 4;
+    const std::int64_t gradients = f.world * (f.world - 1) * f.gradients - (f.world - 1) * f.gradients / 2;
+    REQUIRE(sent == key_values + gradients);
+  }
+}
+
+TEST_CASE("causal stripes of one token: nearly the same work for all") {
+  const Formulas f(240, 6, "causal");
+  for (int rank = 0; rank < 6; ++rank) {
+    const ProgramCost c = f.of("striped", "ring", rank, Pass::forward);
+    const std::int64_t later = f.world - 1 - rank;
+    REQUIRE(c.pairs == (f.world * f.n * (f.n + 1) / 2 - later * f.n) * f.problem.heads);
+  }
+}
+
+TEST_CASE(
+    "causal contiguous ring: a block stops at the last rank, and rank r has r times the work of rank 0, and more") {
+  const Formulas f(240, 6, "causal");
+  std::int64_t sent = 0;
+  for (int rank = 0; rank < 6; ++rank) {
+    const ProgramCost c = f.of("contiguous", "ring", rank, Pass::forward);
+    REQUIRE(c.pairs == (f.n * (f.n + 1) / 2 + rank * f.n * f.n) * f.problem.heads);
+    sent += c.bytes_sent;
+  }
+  REQUIRE(sent == f.world * (f.world - 1) / 2 * f.block);
+}
+
+TEST_CASE("gather, full mask: a round for each group of KV heads; two buffers of the other ranks' keys, of one group") {
+  const Formulas f(240, 6, "full");
+  const std::int64_t groups = f.problem.kv_heads;
+  for (int rank = 0; rank < 6; ++rank) {
+    const ProgramCost c = f.of("contiguous", "gather", rank, Pass::forward);
+    REQUIRE(c.rounds == groups);
+    REQUIRE(c.bytes_sent == (f.world - 1) * f.block);
+    REQUIRE(c.workspace_bytes == f.state + 2 * (f.world - 1) * f.block / groups);
+    const ProgramCost b = f.of("contiguous", "gather", rank, Pass::backward);
+    REQUIRE(b.rounds == 2 * groups);
+    REQUIRE(b.bytes_sent == (f.world - 1) * (f.block + f.gradients));
+    const std::int64_t sums = f.n * f.problem.heads * (f.problem.head_dim + 1) * 4 * f.problem.batch;
+    REQUIRE(b.workspace_bytes ==
+            sums + f.gradients + 2 * (f.world - 1) * f.block / groups + 3 * (f.world - 1) * f.gradients / groups);
+  }
+}
+
+TEST_CASE("a halo: one round, and W tokens, whatever the number of ranks") {
+  for (int world : {2, 6, 12}) {
+    const Formulas f(240, world, "causal+window:13");
+    const ProgramCost c = f.of("contiguous", "gather", world - 1, Pass::forward);
+    REQUIRE(c.rounds == 1);
+    REQUIRE(c.bytes_received == 13 * f.block / f.n);
+    REQUIRE(c.bytes_sent == 0);  // nobody comes after the last rank
+  }
+}
+
+TEST_CASE("memory follows the tokens a rank owns, not the sequence") {
+  const std::int64_t tokens_a_rank = 64;
+  const auto workspace = [&](int world) {
+    const Formulas f(tokens_a_rank * world, world, "causal");
+    const ProgramCost forward = f.of("zigzag", "ring", 1, Pass::forward);
+    const ProgramCost backward = f.of("zigzag", "ring", 1, Pass::backward);
+    return std::pair(forward.workspace_bytes + forward.kept_bytes, backward.workspace_bytes + backward.kept_bytes);
+  };
+  REQUIRE(workspace(4) == workspace(8));
+  REQUIRE(workspace(4) == workspace(256));
+}
+
+TEST_CASE("planning a rank of a 1,024-rank ring takes milliseconds") {
+  const Formulas f(1 << 20, 1024, "causal");
+  const Plan plan = make_plan(f.problem, Topology::single_node(1024), {"zigzag", "ring", true, true});
+  for (Pass pass : {Pass::forward, Pass::backward}) {
+    double best = 1e9;
+    for (int i = 0; i < 3; ++i) {
+      const std::clock_t start = std::clock();  // processor time, so that a busy machine does not count
+      const RankProgram program = plan.program(511, pass);
+      const Dependencies dependencies(program);
+      best = std::min(best, static_cast<double>(std::clock() - start) / CLOCKS_PER_SEC);
+      REQUIRE(program.steps.size() > 1024);
+    }
+    INFO(to_string(pass) << " planned in " << best * 1e3 << " ms");
+#if defined(NDEBUG) && !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)
+    CHECK(best < 0.010);
+#endif
+  }
+}
