@@ -4,13 +4,17 @@
 
 add_library(orrery_options INTERFACE)
 target_compile_features(orrery_options INTERFACE cxx_std_20)
-target_compile_options(orrery_options INTERFACE -Wall -Wextra -Wpedantic -Wshadow -Wconversion -Wno-sign-conversion)
+set(orrery_cxx $<COMPILE_LANGUAGE:CXX>)
+target_compile_options(orrery_options INTERFACE
+  $<${orrery_cxx}:-Wall -Wextra -Wpedantic -Wshadow -Wconversion -Wno-sign-conversion>
+  $<$<COMPILE_LANGUAGE:CUDA>:-lineinfo -Xcompiler=-Wall,-Wextra,-Wshadow>)
 if(CMAKE_CXX_COMPILER_ID STREQUAL "GNU")
   # GCC 12 and 13 see overlapping copies inside std::string where there are none (GCC bug 105651).
-  target_compile_options(orrery_options INTERFACE -Wno-restrict)
+  target_compile_options(orrery_options INTERFACE $<${orrery_cxx}:-Wno-restrict>)
 endif()
 if(ORRERY_WARNINGS_AS_ERRORS)
-  target_compile_options(orrery_options INTERFACE -Werror)
+  target_compile_options(orrery_options INTERFACE $<${orrery_cxx}:-Werror>
+                         $<$<COMPILE_LANGUAGE:CUDA>:--Werror=all-warnings>)
 endif()
 if(ORRERY_SANITIZE)
   # With sanitizers GCC takes std::regex, which Catch2 uses, for reading what it has not set.

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <array>
 
+#include "launch/devices.hpp"
 #include "launch/files.hpp"
 #include "launch/ranks.hpp"
 #include "launch/text.hpp"
@@ -19,6 +20,7 @@ Row bench_problem(World& world, const Options& options) {
   WorkloadOptions how;
   how.plan = {.layout = options.layout, .strategy = options.strategy, .backward = options.backward};
   how.attention.threads = options.threads;
+  how.attention.device = choose_device(world, options, inputs->problem());
   how.prove = options.prove;
   Workload workload(world, *inputs, how);
   const Measured measured = measure(workload, options.repeat.value_or(3), options.warmup.value_or(1), true);

@@ -3,6 +3,7 @@
 #include <chrono>
 
 #include "launch/bench.hpp"
+#include "launch/devices.hpp"
 #include "launch/ranks.hpp"
 #include "launch/text.hpp"
 #include "orrery/version.hpp"
@@ -23,6 +24,7 @@ Row step_row(World& world, const Options& options) {
   });
   WorkloadOptions how;
   how.plan = {.layout = options.layout, .strategy = options.strategy};
+  how.attention.device = choose_device(world, options, inputs->problem());
   Workload workload(world, *inputs, how);
   const Measured measured = measure(workload, options.repeat.value_or(2000), options.warmup.value_or(100), false);
   const Report report = make_report(workload, *inputs, 1, measured, options.verify);

@@ -1,6 +1,7 @@
 // What more ranks bring: all ranks against rank 0 alone on the same problem, alternating, so that both see the same
 // moods of the machine. While rank 0 is alone the others wait.
 #include "launch/bench.hpp"
+#include "launch/devices.hpp"
 #include "launch/ranks.hpp"
 #include "launch/text.hpp"
 
@@ -49,6 +50,7 @@ std::vector<Row> bench_ring(World& world, const Options& options) {
   WorkloadOptions how;
   how.plan = {.layout = options.layout, .strategy = options.strategy, .backward = options.backward};
   how.attention.threads = options.threads;
+  how.attention.device = choose_device(world, options, inputs->problem());
   how.prove = options.prove;
   Workload workload(world, *inputs, how);
 
@@ -64,7 +66,7 @@ std::vector<Row> bench_ring(World& world, const Options& options) {
         if (options.verify != VerifyMode::none) {
           const bool backward = alone.backward();
           contest.wrong_alone =
-              verify(solo, alone.plan(), alone.tensors(), backward, options.verify, options.seed).wrong;
+              verify(solo, alone.plan(), alone.tensors(), backward, options.verify, options.seed, alone.device()).wrong;
         }
       });
     } catch (const Error& error) {
@@ -81,10 +83,12 @@ std::vector<Row> bench_ring(World& world, const Options& options) {
   const Report report = make_report(workload, *inputs, options.threads, contest.measured, options.verify);
   Row row = make_row("ring", concat(workload.plan().strategy, " ", problem_text(problem)), report);
   row.wrong += contest.wrong_alone;
+  const bool on_cpu = how.attention.device.kind == DeviceKind::cpu;
   row.measured = concat(counted(world.world_size(), "rank"), " ", seconds_text(all), ", ", flops_text(flops / all));
   row.against =
       concat("1 rank ", seconds_text(one), ": ", fixed(one / all, 2), " times as fast, of ", world.world_size());
-  row.json["bench"]["against"] = "one rank of as many threads, same problem, alternating in this run";
+  row.json["bench"]["against"] = on_cpu ? "one rank of as many threads, same problem, alternating in this run"
+                                        : "one rank on one device, same problem, alternating in this run";
   row.json["bench"]["one_rank_seconds"] = one;
   row.json["bench"]["speed_up"] = one / all;
   row.json["bench"]["ideal"] = world.world_size();

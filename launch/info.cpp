@@ -1,6 +1,7 @@
 // `info`: what this build and this machine are.
 #include <nlohmann/json.hpp>
 
+#include "launch/devices.hpp"
 #include "launch/files.hpp"
 #include "launch/report.hpp"
 #include "launch/text.hpp"
@@ -21,6 +22,21 @@ int info(const Options& options) {
     names.push_back(strategy.name);
     listed += concat(listed.empty() ? "" : "              ", strategy.name, ": ", strategy.summary, "\n");
   }
+  nlohmann::ordered_json devices = {"cpu"}, details = nlohmann::ordered_json::array();
+  std::string listed_devices = "cpu\n";
+  for (std::size_t i = 0; i < machine.cuda_devices.size(); ++i) {
+    const CudaDeviceInfo& device = machine.cuda_devices[i];
+    const std::string name = concat("cuda:", i), capability = capability_text(device.compute_capability);
+    devices.push_back(name);
+    details.push_back({{"name", device.name},
+                       {"compute_capability", capability},
+                       {"multiprocessors", device.multiprocessors},
+                       {"memory_bytes", device.memory_bytes},
+                       {"l2_bytes", device.l2_bytes}});
+    listed_devices += concat("              ", name, ": ", device.name, ", compute capability ", capability, ", ",
+                             counted(device.multiprocessors, "multiprocessor"), ", ",
+                             bytes_text(static_cast<double>(device.memory_bytes)), "\n");
+  }
   if (!options.json.empty()) {
     const nlohmann::ordered_json json = {{"version", kVersion},
                                          {"compiler", machine.compiler},
@@ -30,7 +46,10 @@ int info(const Options& options) {
                                          {"simd", machine.simd},
                                          {"peak_flops_per_core", peak},
                                          {"mpi", machine.mpi},
-                                         {"devices", {"cpu"}},
+                                         {"devices", devices},
+                                         {"cuda_runtime", machine.cuda_runtime},
+                                         {"cuda_driver", machine.cuda_driver},
+                                         {"cuda_devices", details},
                                          {"strategies", names},
                                          {"layouts", {"contiguous", "zigzag", "striped"}}};
     write_file(options.json, dump(json));
@@ -41,7 +60,8 @@ int info(const Options& options) {
                "cpu           ", machine.cpu, ", ", counted(machine.cores, "core"), " for this process\n",  //
                "kernels       ", machine.simd, "; ", flops_text(peak),
                " measured, fp32 fused multiply-add, one thread\n", "mpi           ", machine.mpi, "\n",  //
-               "devices       cpu\n",                                                                    //
+               "cuda          runtime ", machine.cuda_runtime, ", driver ", machine.cuda_driver, "\n",   //
+               "devices       ", listed_devices,                                                         //
                "strategies    ", listed,                                                                 //
                "layouts       contiguous, zigzag, striped[:B]\n"));
   return 0;

@@ -122,19 +122,22 @@ std::string Inputs::describe() const {
 }
 
 void Inputs::read(const std::optional<Source>& source, Generated generated, const TensorView& into,
-                  std::span<const Span> positions) const {
-  if (source) {
-    source->file.read(source->info, positions, into);
-  } else {
-    generate(into, generated, seed_, positions);
-  }
+                  std::span<const Span> positions, Device device) const {
+  if (!source) return generate(into, generated, seed_, positions, device);
+  if (device.kind == DeviceKind::cpu) return source->file.read(source->info, positions, into);
+  const std::size_t bytes = static_cast<std::size_t>(into.elements()) * size_of(into.dtype);
+  const DeviceMemory staging({}, bytes, "rows on their way to the device");
+  TensorView rows = into;
+  rows.data = staging.data();
+  source->file.read(source->info, positions, rows);
+  copy_bytes(into.data, rows.data, bytes);
 }
 
-void Inputs::fill(const AttentionTensors& tensors, std::span<const Span> positions) const {
-  read(query_, Generated::query, tensors.query, positions);
-  read(key_, Generated::key, tensors.key, positions);
-  read(value_, Generated::value, tensors.value, positions);
-  if (tensors.grad_out.data != nullptr) read(grad_out_, Generated::grad_out, tensors.grad_out, positions);
+void Inputs::fill(const AttentionTensors& tensors, std::span<const Span> positions, Device device) const {
+  read(query_, Generated::query, tensors.query, positions, device);
+  read(key_, Generated::key, tensors.key, positions, device);
+  read(value_, Generated::value, tensors.value, positions, device);
+  if (tensors.grad_out.data != nullptr) read(grad_out_, Generated::grad_out, tensors.grad_out, positions, device);
 }
 
 }  // namespace orrery::launch

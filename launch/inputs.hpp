@@ -38,8 +38,9 @@ class Inputs {
   bool batched() const { return batched_; }
   std::string describe() const;
 
-  // Fills query, key, value and, where there is one, grad_out with the rows at `positions`.
-  void fill(const AttentionTensors& tensors, std::span<const Span> positions) const;
+  // Fills query, key, value and, where there is one, grad_out with the rows at `positions`. The tensors are dense and
+  // lie on `device`.
+  void fill(const AttentionTensors& tensors, std::span<const Span> positions, Device device) const;
 
  private:
   struct Source {
@@ -49,7 +50,7 @@ class Inputs {
   };
   static Source open(const std::string& given, std::string_view default_name);
   void read(const std::optional<Source>& source, Generated generated, const TensorView& into,
-            std::span<const Span> positions) const;
+            std::span<const Span> positions, Device device) const;
 
   AttentionProblem problem_;
   std::uint64_t seed_ = 0;

@@ -104,7 +104,10 @@ Measured measure(Workload& workload, int repeat, int warmup, bool show_progress)
   measured.forward.seconds = slowest(world, forward_seconds);
   measured.backward.seconds = slowest(world, backward_seconds);
   measured.exposed_comm_seconds = median(slowest(world, exposed));
-  measured.peak_bytes = static_cast<std::int64_t>(slowest(world, {static_cast<double>(peak_resident_bytes())}).front());
+  // A run allocates nothing, so what is in use on a device now is what was in use at most.
+  const bool on_cpu = workload.device().kind == DeviceKind::cpu;
+  const std::int64_t peak_bytes = on_cpu ? peak_resident_bytes() : workload.device_bytes();
+  measured.peak_bytes = static_cast<std::int64_t>(slowest(world, {static_cast<double>(peak_bytes)}).front());
   const AttentionProblem& problem = workload.plan().problem;
   const double flops = problem.forward_flops() + (backward ? problem.backward_flops() : 0);
   const double seconds = measured.forward.median() + measured.backward.median();

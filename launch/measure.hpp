@@ -18,7 +18,7 @@ struct PassTimes {
 struct Measured {
   PassTimes forward, backward;      // backward is empty without it
   double exposed_comm_seconds = 0;  // of all passes of a repetition; of the slowest rank, median over repetitions
-  std::int64_t peak_bytes = 0;      // peak resident set of a process, the largest
+  std::int64_t peak_bytes = 0;      // peak resident set of a process, or device_bytes() on CUDA; the largest
   double flops_per_second = 0;      // over all ranks and passes, from the medians
 };
 

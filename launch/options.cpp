@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "launch/option_table.hpp"
+#include "orrery/device.hpp"
 #include "orrery/error.hpp"
 #include "orrery/version.hpp"
 
@@ -150,9 +151,30 @@ void read_placement(const Given& given, const Env& env, Options& options) {
   options.threads = given.integer<int>("threads", 1, 1024).value_or(env.threads);
   options.layout = given.string("layout").value_or("auto");
   options.strategy = given.string("strategy").value_or("auto");
-  const std::string device = given.string("device").value_or("auto");
-  if (device == "cuda") refuse("--device cuda: this build has no CUDA backend; use cpu or auto");
-  if (device != "cpu" && device != "auto") refuse("--device '", device, "' is none of cpu, cuda, auto");
+}
+
+void read_device(const Given& given, Options& options) {
+  options.device = given.string("device").value_or("auto");
+  if (options.device != "cpu" && options.device != "cuda" && options.device != "auto") {
+    refuse("--device '", options.device, "' is none of cpu, cuda, auto");
+  }
+  if (options.device == "cuda" && !has_cuda_backend()) {
+    refuse("--device cuda: this build has no CUDA backend; use cpu or auto");
+  }
+  if (options.device == "cuda" && cuda_devices().empty()) {
+    refuse("--device cuda: there is no CUDA device that this process may use; use cpu or auto");
+  }
+  for (const char* name : {"device-index", "share-device", "link"}) {
+    if (options.device == "cpu" && given.has(name)) refuse("--", name, " means nothing with --device cpu");
+  }
+  if (given.string("device-index").value_or("auto") != "auto") {
+    options.device_index = given.integer<int>("device-index", 0);
+  }
+  options.share_device = given.has("share-device");
+  options.link = given.string("link").value_or("auto");
+  if (options.link != "auto" && options.link != "nccl" && options.link != "mpi") {
+    refuse("--link '", options.link, "' is none of auto, nccl, mpi");
+  }
 }
 
 void read_rest(const Given& given, const Env& env, Options& options) {
@@ -228,6 +250,7 @@ Command parse_command(std::span<char* const> arguments, const Env& env) {
   read_problem(given, command.options);
   read_files(given, command.options);
   read_placement(given, env, command.options);
+  read_device(given, command.options);
   read_rest(given, env, command.options);
   settle(*verb, command.options);
   return command;

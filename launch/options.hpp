@@ -36,6 +36,10 @@ struct Options {
   int world_size = 1;        // of check
   std::string layout = "auto", strategy = "auto";
   int threads = 1;
+  std::string device = "auto";      // cpu, cuda or auto
+  std::optional<int> device_index;  // of every rank; by the rank's number on its host
+  bool share_device = false;        // more ranks of a host than it has devices
+  std::string link = "auto";        // between devices of different processes
 
   // Trust.
   VerifyMode verify = VerifyMode::sample;

@@ -86,10 +86,10 @@ void together(World& world, const std::function<void()>& body) {
 }
 
 void agree_on_arguments(World& world, const Command& command) {
-  // Threads may differ from rank to rank: nothing that the ranks exchange depends on them.
+  // Threads and devices may differ from rank to rank: nothing that the ranks exchange depends on them.
   std::string mine = concat("orrery ", kVersion, '\n', "orrery ", command.name, '\n');
   for (const auto& [name, value] : command.given) {
-    if (name != "threads") mine += concat("--", name, ' ', value, '\n');
+    if (name != "threads" && name != "device-index") mine += concat("--", name, ' ', value, '\n');
   }
   const std::vector<std::string> all = all_gather(world, mine);
   for (std::size_t rank = 1; rank < all.size(); ++rank) {
@@ -108,6 +108,9 @@ void agree_on_arguments(World& world, const Command& command) {
 }
 
 int run_as_threads(const Options& options, const RankBody& body) {
+  if (options.link != "auto") {
+    refuse("--link ", options.link, " is for ranks that are processes; those of one process share its memory");
+  }
   int code = 0;
   run_in_process(options.ranks.value_or(1), {options.timeout_seconds}, [&](World& world) {
     const int mine = body(world);
@@ -120,7 +123,9 @@ int run_as_mpi_rank(const std::function<Command()>& parse, const std::function<i
   Command command;
   const auto usage_error = catch_error([&] { command = parse(); });
   std::unique_ptr<World> world;
-  if (const auto error = catch_error([&] { world = open_mpi_world({command.options.timeout_seconds}); })) {
+  if (const auto error = catch_error([&] {
+        world = open_mpi_world({command.options.timeout_seconds, command.options.link});
+      })) {
     const Error& first = usage_error ? *usage_error : *error;
     if (launched_as_first() || first.code() == ErrorCode::peer) print_error(first);
     return static_cast<int>(first.code());

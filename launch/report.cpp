@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <numeric>
 
+#include "launch/devices.hpp"
 #include "launch/text.hpp"
 #include "orrery/version.hpp"
 
@@ -74,12 +75,20 @@ void refuse_wrong(const Verification& verification) {
 
 Report make_report(Workload& workload, const Inputs& inputs, int threads, const Measured& measured, VerifyMode mode) {
   World& world = workload.world();
-  Report report{
-      workload.plan(), inputs.describe(), inputs.seed(), threads, std::string(world.link_name()), {}, measured, {}};
+  Report report{workload.plan(),
+                inputs.describe(),
+                inputs.seed(),
+                threads,
+                std::string(world.link_name()),
+                workload.device(),
+                {},
+                measured,
+                {}};
   report.costs = gather_costs(workload);
   report.verification.mode = mode;
   if (mode != VerifyMode::none) {
-    report.verification = verify(world, workload.plan(), workload.tensors(), workload.backward(), mode, inputs.seed());
+    report.verification =
+        verify(world, workload.plan(), workload.tensors(), workload.backward(), mode, inputs.seed(), workload.device());
   }
   return report;
 }
@@ -91,13 +100,14 @@ std::string to_text(const Report& report) {
   std::string text = concat("orrery ", kVersion, "\n");
   text += line("problem", problem_text(problem));
   text += line("inputs", report.inputs);
+  const bool on_cpu = report.device.kind == DeviceKind::cpu;
   text += line("plan", concat(report.plan.strategy, " over ", report.plan.layout.text(), " on ",
                               counted(report.plan.topology.world_size, "rank"), " (", report.link, ", ",
-                              counted(report.threads, "thread"), " each)"));
+                              on_cpu ? counted(report.threads, "thread") + " each" : device_name(report.device), ")"));
   text += line("why", report.plan.reason);
   text += line("memory", concat(bytes_text(static_cast<double>(report.costs.tensor_bytes)), " of tensors and ",
                                 bytes_text(static_cast<double>(report.costs.workspace_bytes)),
-                                " of workspace a rank; the process peaked at ",
+                                " of workspace a rank; the ", on_cpu ? "process peaked at " : "device gave ",
                                 bytes_text(static_cast<double>(measured.peak_bytes))));
   text += line("sent", sent_text(report.costs));
   text += line("forward", pass_text(measured.forward, problem.forward_flops()));

@@ -17,6 +17,7 @@ struct Report {
   std::uint64_t seed = 0;
   int threads = 1;
   std::string link;
+  Device device;  // rank 0's
   PlanCosts costs;
   Measured measured;
   Verification verification;
@@ -29,7 +30,7 @@ std::string to_text(const Report& report);
 nlohmann::ordered_json to_json(const Report& report);
 
 nlohmann::ordered_json problem_json(const AttentionProblem& problem, bool backward, std::uint64_t seed);
-nlohmann::ordered_json machine_json(int threads, const std::string& link);
+nlohmann::ordered_json machine_json(int threads, const std::string& link, Device device = {});
 // With a line feed; text that is no UTF-8 (file names may be anything) is repaired.
 std::string dump(const nlohmann::ordered_json& json);
 

@@ -1,5 +1,6 @@
 #include <nlohmann/json.hpp>
 
+#include "launch/devices.hpp"
 #include "launch/report.hpp"
 #include "orrery/machine.hpp"
 #include "orrery/version.hpp"
@@ -29,8 +30,12 @@ Json problem_json(const AttentionProblem& problem, bool backward, std::uint64_t 
           {"backward", backward}};
 }
 
-Json machine_json(int threads, const std::string& link) {
+Json machine_json(int threads, const std::string& link, Device device) {
   const Machine machine = describe_machine();
+  Json capability;  // null on a CPU
+  if (device.kind == DeviceKind::cuda) {
+    capability = capability_text(machine.cuda_devices.at(static_cast<std::size_t>(device.index)).compute_capability);
+  }
   return {{"compiler", machine.compiler},
           {"build_type", machine.build_type},
           {"cpu", machine.cpu},
@@ -38,7 +43,12 @@ Json machine_json(int threads, const std::string& link) {
           {"simd", machine.simd},
           {"mpi", machine.mpi},
           {"link", link},
-          {"threads", threads}};
+          {"threads", threads},
+          {"device", device_name(device)},
+          {"compute_capability", capability},
+          {"cuda_devices", machine.cuda_devices.size()},
+          {"cuda_runtime", machine.cuda_runtime},
+          {"cuda_driver", machine.cuda_driver}};
 }
 
 Json to_json(const Report& report) {
@@ -49,6 +59,7 @@ Json to_json(const Report& report) {
            {{"strategy", report.plan.strategy},
             {"layout", report.plan.layout.text()},
             {"world_size", report.plan.topology.world_size},
+            {"device", to_string(report.device.kind)},
             {"steps", report.costs.steps},
             {"bytes_sent", report.costs.bytes_sent},
             {"workspace_bytes", report.costs.workspace_bytes},
@@ -68,7 +79,7 @@ Json to_json(const Report& report) {
             {"dk_rel_l2", v.dk_rel_l2},
             {"dv_rel_l2", v.dv_rel_l2},
             {"wrong", v.wrong}}},
-          {"machine", machine_json(report.threads, report.link)}};
+          {"machine", machine_json(report.threads, report.link, report.device)}};
 }
 
 std::string dump(const Json& json) {

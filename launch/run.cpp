@@ -3,6 +3,7 @@
 #include <nlohmann/json.hpp>
 #include <vector>
 
+#include "launch/devices.hpp"
 #include "launch/files.hpp"
 #include "launch/inputs.hpp"
 #include "launch/measure.hpp"
@@ -15,8 +16,22 @@
 namespace orrery::launch {
 namespace {
 
+// The results, of a CUDA device in `copies`.
+AttentionTensors results_on_host(const Workload& workload, std::vector<DeviceMemory>& copies) {
+  AttentionTensors tensors = workload.tensors();
+  if (workload.device().kind == DeviceKind::cpu) return tensors;
+  for (TensorView* view : {&tensors.out, &tensors.lse, &tensors.grad_query, &tensors.grad_key, &tensors.grad_value}) {
+    const std::size_t bytes = static_cast<std::size_t>(view->elements()) * size_of(view->dtype);
+    const DeviceMemory& copy = copies.emplace_back(Device{}, bytes, "results on their way to the file");
+    copy_bytes(copy.data(), view->data, bytes);
+    view->data = copy.data();
+  }
+  return tensors;
+}
+
 void write_result(Workload& workload, const Inputs& inputs, const std::string& path) {
-  const AttentionTensors& tensors = workload.tensors();
+  std::vector<DeviceMemory> copies;
+  const AttentionTensors tensors = results_on_host(workload, copies);
   const bool batched = inputs.batched();
   std::vector<OutputTensor> outputs = {{"out", tensors.out, false, batched}, {"lse", tensors.lse, true, batched}};
   if (workload.backward()) {
@@ -57,7 +72,9 @@ int run(World& world, const Options& options) {
 
   WorkloadOptions how;
   how.plan = {.layout = options.layout, .strategy = options.strategy, .backward = options.backward};
-  how.attention = {.threads = options.threads, .record_steps = !options.trace.empty()};
+  how.attention.threads = options.threads;
+  how.attention.record_steps = !options.trace.empty();
+  how.attention.device = choose_device(world, options, inputs->problem());
   how.prove = options.prove;
   Workload workload(world, *inputs, how);
   const Measured measured = measure(workload, options.repeat.value_or(1), options.warmup.value_or(0), true);

@@ -1,7 +1,6 @@
 #include "launch/workload.hpp"
 
 #include <chrono>
-#include <cstdlib>
 
 #include "launch/ranks.hpp"
 #include "launch/text.hpp"
@@ -9,25 +8,16 @@
 
 namespace orrery::launch {
 
-Memory::Memory(std::size_t bytes, std::string_view purpose) : size_(bytes) {
-  constexpr std::size_t kAlignment = 64;
-  const std::size_t rounded = (bytes / kAlignment + 1) * kAlignment;
-  bytes_.reset(static_cast<std::byte*>(std::aligned_alloc(kAlignment, rounded)));
-  if (bytes_ == nullptr) {
-    fail(ErrorCode::resource, "out of memory: ", bytes_text(static_cast<double>(bytes)), " for ", purpose);
-  }
-}
-
-void Memory::Free::operator()(std::byte* bytes) const noexcept {
-  std::free(bytes);
-}
-
-Workload::Workload(World& world, const Inputs& inputs, const WorkloadOptions& options) : world_(world) {
+Workload::Workload(World& world, const Inputs& inputs, const WorkloadOptions& options)
+    : world_(world), device_(options.attention.device) {
+  // Twice, for the first call makes the runtime take what it needs itself; together, so that no rank allocates before
+  // all have looked.
+  for (int i = 0; i < 2; ++i) together(world, [&] { device_bytes_before_ = memory_in_use(device_); });
   together(world, [&] {
     plan_.emplace(make_plan(inputs.problem(), world.topology(), options.plan));
     positions_ = plan_->layout.shard(world.rank());
     make_tensors();
-    inputs.fill(tensors_, positions_);
+    inputs.fill(tensors_, positions_, device_);
   });
   if (options.prove) {
     together(world, [&] {
@@ -36,15 +26,15 @@ Workload::Workload(World& world, const Inputs& inputs, const WorkloadOptions& op
   }
   attention_.emplace(world, *plan_, options.attention);
   together(world, [&] {
-    workspace_ = Memory(attention_->workspace_bytes(), "the workspace");
-    attention_->bind(tensors_, workspace_.span());
+    workspace_ = DeviceMemory(device_, attention_->workspace_bytes(), "the workspace");
+    attention_->bind(tensors_, {workspace_.data(), workspace_.size()});
   });
 }
 
 TensorView Workload::make(std::int64_t heads, std::int64_t width, std::string_view purpose) {
   const AttentionProblem& problem = plan_->problem;
   TensorView view = TensorView::dense(nullptr, problem.dtype, problem.batch, token_count(positions_), heads, width);
-  memory_.emplace_back(static_cast<std::size_t>(view.elements()) * size_of(problem.dtype), purpose);
+  memory_.emplace_back(device_, static_cast<std::size_t>(view.elements()) * size_of(problem.dtype), purpose);
   view.data = memory_.back().data();
   return view;
 }
@@ -57,7 +47,8 @@ void Workload::make_tensors() {
   tensors_.key = make(kv_heads, width, "the keys");
   tensors_.value = make(kv_heads, width, "the values");
   tensors_.out = make(heads, width, "the output");
-  memory_.emplace_back(static_cast<std::size_t>(problem.batch * heads * tokens) * sizeof(float), "the log-sum-exps");
+  memory_.emplace_back(device_, static_cast<std::size_t>(problem.batch * heads * tokens) * sizeof(float),
+                       "the log-sum-exps");
   tensors_.lse = TensorView::rows(reinterpret_cast<float*>(memory_.back().data()), problem.batch, heads, tokens);
   if (!backward()) return;
   tensors_.grad_out = make(heads, width, "the output's gradient");
@@ -68,7 +59,7 @@ void Workload::make_tensors() {
 
 std::size_t Workload::tensor_bytes() const {
   std::size_t bytes = 0;
-  for (const Memory& memory : memory_) bytes += memory.size();
+  for (const DeviceMemory& memory : memory_) bytes += memory.size();
   return bytes;
 }
 
@@ -80,6 +71,7 @@ double Workload::run(Pass pass) {
     } else {
       attention_->backward();
     }
+    attention_->wait();
   } catch (const Error& error) {
     // Ranks refuse a run together, before its first transfer.
     if (error.code() == ErrorCode::invalid) throw;

@@ -3,34 +3,15 @@
 
 #include <cstddef>
 #include <cstdint>
-#include <memory>
 #include <optional>
-#include <span>
 #include <string_view>
 #include <vector>
 
 #include "launch/inputs.hpp"
 #include "orrery/attention.hpp"
+#include "orrery/device.hpp"
 
 namespace orrery::launch {
-
-// 64-byte aligned memory. ErrorCode::resource, with the size and the purpose, when there is none.
-class Memory {
- public:
-  Memory() = default;
-  Memory(std::size_t bytes, std::string_view purpose);
-
-  std::byte* data() const { return bytes_.get(); }
-  std::size_t size() const { return size_; }
-  std::span<std::byte> span() const { return {bytes_.get(), size_}; }
-
- private:
-  struct Free {
-    void operator()(std::byte* bytes) const noexcept;
-  };
-  std::unique_ptr<std::byte[], Free> bytes_;
-  std::size_t size_ = 0;
-};
 
 struct WorkloadOptions {
   PlanOptions plan;
@@ -48,10 +29,14 @@ class Workload {
   const Attention& attention() const { return *attention_; }
   const AttentionTensors& tensors() const { return tensors_; }
   const std::vector<Span>& positions() const { return positions_; }
+  Device device() const { return device_; }
   bool backward() const { return plan_->options.backward; }
   std::size_t tensor_bytes() const;
+  // Bytes of the CUDA device that have been taken since before this workload: its tensors and workspace, what the link
+  // and the runtime keep, and whatever others took there meanwhile.
+  std::int64_t device_bytes() const { return memory_in_use(device_) - device_bytes_before_; }
 
-  // Collective. Runs the pass and returns this rank's seconds. An error under way is an AloneError.
+  // Collective. Runs the pass to its end and returns this rank's seconds. An error under way is an AloneError.
   double run(Pass pass);
 
  private:
@@ -59,11 +44,13 @@ class Workload {
   void make_tensors();
 
   World& world_;
+  Device device_;
+  std::int64_t device_bytes_before_ = 0;
   std::optional<Plan> plan_;
   std::vector<Span> positions_;
-  std::vector<Memory> memory_;
+  std::vector<DeviceMemory> memory_;
   AttentionTensors tensors_;
-  Memory workspace_;
+  DeviceMemory workspace_;
   std::optional<Attention> attention_;
 };
 

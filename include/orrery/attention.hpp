@@ -5,8 +5,10 @@
 
 #include <cstddef>
 #include <memory>
+#include <optional>
 #include <span>
 
+#include "orrery/device.hpp"
 #include "orrery/plan.hpp"
 #include "orrery/tensor.hpp"
 #include "orrery/trace.hpp"
@@ -15,8 +17,12 @@
 namespace orrery {
 
 struct AttentionOptions {
-  int threads = 1;            // that compute, in this rank
+  int threads = 1;            // that compute, in this rank, on a CPU
   bool record_steps = false;  // keep every step's times for timeline()
+  Device device = {};         // where the tensors and the workspace lie, and where this rank computes
+  // On CUDA:
+  std::optional<void*> stream = {};  // the cudaStream_t on which runs are ordered; without, a stream of our own
+  bool deterministic = true;  // the same bits every run; false lets grad_query's last bits depend on timing, for speed
 };
 
 // This rank's rows, in the order of layout.shard(rank). Strides are free; the last one is 1.
@@ -46,15 +52,19 @@ class Attention {
   std::size_t workspace_bytes() const;
 
   // Local. Checks every shape, stride and dtype (ErrorCode::invalid), and prepares the transfers. `workspace` is
-  // 64-byte aligned, of workspace_bytes(), and like the tensors stays in place until the next bind or the end.
+  // 64-byte aligned (256 on CUDA), of workspace_bytes(), and like the tensors stays in place until the next bind or the
+  // end.
   void bind(const AttentionTensors& tensors, std::span<std::byte> workspace);
 
   // Collective. First the ranks agree on the call, which takes a few small records; the run after that allocates
-  // nothing. backward() follows a forward() on the same tensors.
+  // nothing. backward() follows a forward() on the same tensors. On CUDA these put the run on the stream and return.
   void forward();
   void backward();
+  // Local. Returns when all runs are complete; on a CPU they are when forward() and backward() return. Throws
+  // ErrorCode::peer, naming step and peer, when an exchange is not complete within the world's timeout.
+  void wait();
 
-  // Of the last run of that pass: its seconds, and with record_steps its steps.
+  // Of the last run of that pass: its seconds, and with record_steps its steps. Waits for the run.
   Timeline timeline(Pass pass) const;
 
  private:

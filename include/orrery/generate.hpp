@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <span>
 
+#include "orrery/device.hpp"
 #include "orrery/mask.hpp"
 #include "orrery/tensor.hpp"
 
@@ -15,8 +16,10 @@ enum class Generated : std::uint32_t { query = 1, key = 2, value = 3, grad_out =
 // Fills the rows at `positions` (concatenated, in order) with values of mean 0 and variance 1 that are nearly normal:
 // the sum of four 16-bit uniforms from Philox4x32-10 (Salmon et al., 2011), exact in integers, times one float
 // constant, rounded to the dtype. src/io/generate.cpp opens with the exact recipe. Refused: positions below 0 or not as
-// many as tokens, batch above 2^32, heads above 2^16, width above 2^17.
-void generate(const TensorView& into, Generated tensor, std::uint64_t seed, std::span<const Span> positions);
+// many as tokens, batch above 2^32, heads above 2^16, width above 2^17. `into` lies on `device`, whose bits do not
+// depend on which it is; returns when the tensor is filled.
+void generate(const TensorView& into, Generated tensor, std::uint64_t seed, std::span<const Span> positions,
+              Device device = {});
 
 // One element, before rounding to a dtype.
 float generated_value(Generated tensor, std::uint64_t seed, std::int64_t batch, std::int64_t position,

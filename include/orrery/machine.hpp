@@ -2,6 +2,10 @@
 #pragma once
 
 #include <string>
+#include <vector>
+
+#include "orrery/device.hpp"
+#include "orrery/tensor.hpp"
 
 namespace orrery {
 
@@ -9,12 +13,18 @@ struct Machine {
   std::string version;  // of Orrery
   std::string compiler;
   std::string build_type;
-  std::string cpu;   // model name
-  int cores = 0;     // that this process may use
-  std::string simd;  // the instruction set the kernels run on
-  std::string mpi;   // library version, or "none"
+  std::string cpu;                        // model name
+  int cores = 0;                          // that this process may use
+  std::string simd;                       // the instruction set the kernels run on
+  std::string mpi;                        // library version, or "none"
+  std::string cuda_runtime, cuda_driver;  // versions, or "none"
+  std::vector<CudaDeviceInfo> cuda_devices;
 };
 Machine describe_machine();
+
+// Why a rank of this process cannot compute on a CUDA device: no backend in this build, no device, or a dtype and
+// head_dim that its kernels do not take. Empty when it can.
+std::string cuda_refuses(Dtype dtype, int head_dim);
 
 // This core's fused-multiply-add peak, measured for about 50 ms: floating-point operations a second, fp32, one thread.
 double measured_fma_peak_flops();

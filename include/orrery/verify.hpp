@@ -25,8 +25,9 @@ struct Verification {
 };
 
 // Collective; the same answer on every rank. sample: dk and dv take lse and delta from the run (itself checked by the
-// sampled rows); full: everything is recomputed, at O(seq_len^2) in float64.
+// sampled rows); full: everything is recomputed, at O(seq_len^2) in float64. The tensors lie on `device`, which
+// computes the reference too; their runs are complete.
 Verification verify(World& world, const Plan& plan, const AttentionTensors& tensors, bool backward, VerifyMode mode,
-                    std::uint64_t seed = 0);
+                    std::uint64_t seed = 0, Device device = {});
 
 }  // namespace orrery

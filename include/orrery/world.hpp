@@ -1,6 +1,6 @@
-// Worlds: the ranks that run together, opened as MPI processes or as threads of this process. A world knows who is
-// there, lets the ranks agree on small things, and owns the link that carries their slices. Every wait of a world has a
-// deadline.
+// Worlds: the ranks that run together, opened as MPI processes, over a communicator of NCCL, or as threads of this
+// process. A world knows who is there, lets the ranks agree on small things, and owns the link that carries their
+// slices. Every wait of a world has a deadline. A world is used by one thread at a time.
 #pragma once
 
 #include <cstddef>
@@ -11,15 +11,20 @@
 #include <string_view>
 #include <vector>
 
+#include "orrery/device.hpp"
 #include "orrery/error.hpp"
 #include "orrery/topology.hpp"
 
 namespace orrery {
 
-class Link;  // src/link/link.hpp
+class Link;        // src/link/link.hpp
+class StreamLink;  // src/link/stream_link.hpp
 
 struct WorldOptions {
   double timeout_seconds = 300;  // the longest a rank waits for another
+  // What carries slices between devices of different processes: nccl, mpi (staged through host memory), or auto: nccl
+  // where this build has it.
+  std::string device_link = "auto";
 };
 
 class World {
@@ -30,17 +35,23 @@ class World {
   virtual const Topology& topology() const = 0;
   int world_size() const { return topology().world_size; }
   virtual double timeout_seconds() const = 0;
-  virtual std::string_view link_name() const = 0;  // "mpi" or "inprocess"
+  virtual std::string_view link_name() const = 0;  // "mpi", "nccl" or "inprocess"
 
   // Every rank gives some bytes, sizes may differ, and gets those of all ranks, by rank. Meant for small records.
-  // Throws ErrorCode::peer, naming a rank that did not come, when the deadline passes.
+  // Throws ErrorCode::peer when the deadline passes, naming a rank that did not come; NCCL cannot tell which that is.
   virtual std::vector<std::vector<std::byte>> all_gather(std::span<const std::byte> mine) = 0;
   void barrier() { all_gather({}); }
 
+  // Between the memories of hosts; refused where the world is NCCL's.
   virtual Link& link() = 0;
+  // The link between devices, of which the given one is this rank's. Collective the first time; the device is the same
+  // every time. Throws ErrorCode::invalid in a build without CUDA.
+  virtual StreamLink& stream_link(Device device) = 0;
 
-  // Ends every rank of the job with this exit code, after printing the message. Does not return where ranks are
-  // processes; for ranks that are threads it wakes all their waits with an error and returns.
+  // Ends every rank of the job with this exit code, after printing the message, and does not return: of an MPI world.
+  // Ranks that are threads have all their waits woken with an error. A world over NCCL aborts this rank's
+  // communicators, which the others learn from NCCL or from their deadline; it and the ranks of threads print nothing,
+  // and it returns.
   virtual void abort(ErrorCode code, std::string_view message) noexcept = 0;
 };
 
@@ -59,8 +70,38 @@ bool started_by_mpi();
 // finalises it when the world is closed. Throws ErrorCode::invalid in a build without MPI.
 std::unique_ptr<World> open_mpi_world(const WorldOptions& options);
 
-// Runs `body` on world_size ranks that are threads of this process and returns when all have; throws the error of the
-// rank that failed first.
+// The same of the processes of a caller's communicator: `communicator` points to an MPI_Comm, which is duplicated and
+// stays the caller's; null stands for all processes. Collective over them. MPI has at least MPI_THREAD_SERIALIZED, and
+// MPI_THREAD_MULTIPLE where this process uses MPI, or another world, while a run is under way. The world is closed
+// before MPI is finalised.
+std::unique_ptr<World> open_mpi_world(const void* communicator, const WorldOptions& options);
+
+// Opens the world of the ranks of a caller's ncclComm_t, which needs no MPI; all tensors lie on CUDA devices, and
+// `device` is the one that the communicator has in this process. Collective. The communicator is split here, while
+// nothing else may be under way on it, and neither used nor freed afterwards. Throws ErrorCode::invalid in a build
+// without NCCL, ErrorCode::peer when not every rank comes within the timeout.
+std::unique_ptr<World> open_nccl_world(void* communicator, Device device, const WorldOptions& options);
+
+// The ranks of one process as handles, for a caller that brings the threads.
+class LocalWorlds {
+ public:
+  LocalWorlds(int world_size, const WorldOptions& options);
+
+  int world_size() const;
+  // The world of a rank, once. Destroying it tells the others that the rank will not come to anything again. It may
+  // outlive this object. Called by any thread, by several at once too.
+  std::unique_ptr<World> open(int rank);
+  // Opens the worlds of all ranks, runs `body` on each in a thread of its own and returns when all have; throws the
+  // error of the rank that failed first.
+  void run(const std::function<void(World&)>& body);
+
+ private:
+  struct Shared;
+  void run_rank(int rank, const std::function<void(World&)>& body);
+  std::shared_ptr<Shared> shared_;
+};
+
+// LocalWorlds::run of a world that nobody needs afterwards.
 void run_in_process(int world_size, const WorldOptions& options, const std::function<void(World&)>& body);
 
 }  // namespace orrery

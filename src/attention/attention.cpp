@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "attention/agreement.hpp"
+#include "backend/cuda/cuda_backend.hpp"
 #include "backend/host/host_backend.hpp"
 #include "backend/trace/recorder.hpp"
 #include "orrery/check.hpp"
@@ -20,8 +21,10 @@ constexpr bool kAlwaysProve = false;
 constexpr bool kAlwaysProve = true;
 #endif
 
+constexpr std::size_t kDeviceAlignment = 256;  // what every allocator of device memory keeps
+
 // The caller's tensor for each component of an input or output buffer.
-host::BufferMemory callers(const Buffer& buffer, const AttentionTensors& t) {
+BufferMemory callers(const Buffer& buffer, const AttentionTensors& t) {
   switch (buffer.kind) {
     case BufferKind::query:
       return {t.query};
@@ -62,8 +65,11 @@ struct PassRunner {
 
   RankProgram program;
   Dependencies dependencies;
-  std::optional<host::HostBackend> backend;
+  std::unique_ptr<Backend> backend;
+  cuda::CudaBackend* on_device = nullptr;  // the backend, when that is what it is
   std::optional<trace::Recorder> recorder;
+  bool ran = false;
+  std::size_t table_bytes = 0;  // on CUDA
 };
 
 }  // namespace
@@ -75,13 +81,17 @@ struct Attention::Impl {
   ThreadPool pool;
   std::uint64_t plan_hash;
   std::uint64_t calls = 0;
+  cuda::OwnStream own_stream;  // on CUDA, without one of the caller's
   std::optional<PassRunner> forward, backward;
-  std::optional<host::Arena> arena;
-  std::size_t scratch_bytes = 0;
+  StreamLink* link = nullptr;  // on CUDA
+  std::optional<Arena> arena;
+  std::size_t table_bytes = 0, scratch_bytes = 0;  // of all passes, and of the one that needs most
 
   Impl(World& w, Plan p, const AttentionOptions& o)
       : world(w), plan(std::move(p)), options(o), pool(o.threads), plan_hash(hash(plan.text())) {
-    agree_on_plan(world, plan.text());
+    agree_on_plan(world, concat(plan.text(), " device=", to_string(options.device.kind)));
+    // Opening a link is collective, so nobody stays away who has something to object: that comes after.
+    if (on_cuda() && has_cuda_backend()) link = &world.stream_link(options.device);
     std::optional<Error> error;
     try {
       build();
@@ -91,7 +101,14 @@ struct Attention::Impl {
     agree_no_error(world, error ? &*error : nullptr);
   }
 
+  bool on_cuda() const { return options.device.kind == DeviceKind::cuda; }
+
   void build() {
+    if (on_cuda()) {
+      const std::string reason = cuda::refuses(plan.problem);
+      if (!reason.empty()) refuse(reason);
+      if (!options.stream) own_stream = cuda::open_stream(options.device.index);
+    }
     if (plan.topology.world_size != world.world_size()) {
       refuse("the plan is for ", plan.topology.world_size, " ranks, the world has ", world.world_size());
     }
@@ -103,19 +120,30 @@ struct Attention::Impl {
     const auto add = [&](std::optional<PassRunner>& runner, Pass pass) {
       runner.emplace(plan.problem, plan.program(world.rank(), pass));
       programs.push_back(&runner->program);
-      scratch_bytes =
-          std::max(scratch_bytes, host::HostBackend::scratch_bytes(plan.problem, runner->program, options.threads));
+      cuda::ScratchBytes bytes;
+      if (on_cuda()) {
+        bytes = cuda::scratch_bytes(plan.problem, runner->program, *link);
+      } else {
+        bytes.run = host::HostBackend::scratch_bytes(plan.problem, runner->program, options.threads);
+      }
+      runner->table_bytes = bytes.tables;
+      table_bytes += bytes.tables;
+      scratch_bytes = std::max(scratch_bytes, bytes.run);
     };
     add(forward, Pass::forward);
     if (plan.options.backward) add(backward, Pass::backward);
     arena.emplace(plan.problem, programs);
   }
 
-  std::size_t workspace_bytes() const { return arena->bytes() + scratch_bytes; }
+  std::size_t alignment() const { return on_cuda() ? kDeviceAlignment : kAlignment; }
+  // Aligned behind the arena lie the tables of each pass, then the scratch that they share.
+  std::size_t tables_offset() const { return (arena->bytes() + alignment() - 1) / alignment() * alignment(); }
+  std::size_t scratch_offset() const { return tables_offset() + table_bytes; }
+  std::size_t workspace_bytes() const { return scratch_offset() + scratch_bytes; }
 
   void bind(std::optional<PassRunner>& runner, std::size_t index, const AttentionTensors& tensors,
             std::span<std::byte> workspace) {
-    std::vector<host::BufferMemory> memory;
+    std::vector<BufferMemory> memory;
     for (std::size_t i = 0; i < runner->program.buffers.size(); ++i) {
       const Buffer& buffer = runner->program.buffers[i];
       if (buffer.role == BufferRole::workspace || buffer.role == BufferRole::kept) {
@@ -125,12 +153,29 @@ struct Attention::Impl {
       memory.push_back(callers(buffer, tensors));
       const auto parts = components(buffer, plan.problem.head_dim);
       for (std::size_t c = 0; c < parts.size(); ++c) {
-        check_tensor(parts[c].name, memory.back()[c], buffer, parts[c], plan.problem.batch);
+        const TensorView& tensor = memory.back()[c];
+        check_tensor(parts[c].name, tensor, buffer, parts[c], plan.problem.batch);
+        if (!on_cuda()) continue;
+        const std::string reason = cuda::refuses(tensor);
+        if (!reason.empty()) refuse(parts[c].name, ": ", reason);
       }
     }
     runner->recorder.reset();
-    runner->backend.emplace(plan.problem, runner->program, runner->dependencies, std::move(memory),
-                            workspace.subspan(arena->bytes()), world.link(), pool, world.timeout_seconds());
+    runner->ran = false;
+    const std::span<std::byte> scratch = workspace.subspan(scratch_offset());
+    if (on_cuda()) {
+      const std::size_t tables = tables_offset() + (index == 0 ? 0 : forward->table_bytes);
+      auto backend = cuda::make_cuda_backend(plan.problem, runner->program, runner->dependencies, std::move(memory),
+                                             {workspace.subspan(tables, runner->table_bytes), scratch}, *link,
+                                             {options.device.index, options.stream ? *options.stream : own_stream.get(),
+                                              options.deterministic, world.timeout_seconds()});
+      runner->on_device = backend.get();
+      runner->backend = std::move(backend);
+    } else {
+      runner->backend =
+          std::make_unique<host::HostBackend>(plan.problem, runner->program, runner->dependencies, std::move(memory),
+                                              scratch, world.link(), pool, world.timeout_seconds());
+    }
     runner->recorder.emplace(plan.problem, runner->program, *runner->backend);
   }
 
@@ -138,6 +183,7 @@ struct Attention::Impl {
     if (!runner) refuse("this plan has no ", to_string(pass), " pass");
     if (!runner->recorder) refuse("no tensors are bound");
     agree_on_call(world, plan_hash, calls++, pass);
+    runner->ran = true;
     Executor(runner->program, *runner->recorder).run();
   }
 };
@@ -165,8 +211,8 @@ void Attention::bind(const AttentionTensors& tensors, std::span<std::byte> works
   if (workspace.size() < workspace_bytes()) {
     refuse("the workspace has ", workspace.size(), " bytes; ", workspace_bytes(), " are needed");
   }
-  if (reinterpret_cast<std::uintptr_t>(workspace.data()) % host::kAlignment != 0) {
-    refuse("the workspace is not aligned to ", host::kAlignment, " bytes");
+  if (reinterpret_cast<std::uintptr_t>(workspace.data()) % impl_->alignment() != 0) {
+    refuse("the workspace is not aligned to ", impl_->alignment(), " bytes");
   }
   impl_->bind(impl_->forward, 0, tensors, workspace);
   if (impl_->backward) impl_->bind(impl_->backward, 1, tensors, workspace);
@@ -179,10 +225,20 @@ void Attention::backward() {
   impl_->run(impl_->backward, Pass::backward);
 }
 
+void Attention::wait() {
+  for (const auto* runner : {&impl_->forward, &impl_->backward}) {
+    if (*runner && (*runner)->on_device != nullptr && (*runner)->ran) (*runner)->on_device->wait();
+  }
+}
+
 Timeline Attention::timeline(Pass pass) const {
   const auto& runner = pass == Pass::forward ? impl_->forward : impl_->backward;
   if (!runner || !runner->recorder) refuse("nothing has run");
-  return runner->recorder->timeline(impl_->options.record_steps);
+  if (runner->on_device == nullptr) return runner->recorder->timeline(impl_->options.record_steps);
+  runner->on_device->wait();
+  Timeline timeline = runner->recorder->timeline(impl_->options.record_steps);
+  timeline.seconds = runner->on_device->seconds();
+  return timeline;
 }
 
 }  // namespace orrery

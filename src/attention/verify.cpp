@@ -96,11 +96,13 @@ class Comparison {
 
 class Verifier {
  public:
-  Verifier(World& world, const Plan& plan, const AttentionTensors& tensors, bool backward, VerifyMode mode)
+  Verifier(World& world, const Plan& plan, const AttentionTensors& tensors, bool backward, VerifyMode mode,
+           Device device)
       : world_(world),
         plan_(plan),
         tensors_(tensors),
-        shares_(plan, world.rank(), tensors),
+        shares_(device.kind == DeviceKind::cuda ? make_cuda_shares(plan, world.rank(), tensors, device.index)
+                                                : make_host_shares(plan, world.rank(), tensors)),
         backward_(backward),
         mode_(mode),
         dim_(static_cast<std::size_t>(plan.problem.head_dim)) {}
@@ -109,11 +111,19 @@ class Verifier {
     Verification v;
     v.mode = mode_;
     if (mode_ == VerifyMode::none) return v;
-    if (backward_) sums_ = shares_.row_sums_of_run();
+    if (backward_ && mode_ == VerifyMode::full) {
+      const auto own_rows = static_cast<std::size_t>(plan_.problem.batch * plan_.problem.heads * own_tokens());
+      sums_ = {Doubles(own_rows), Doubles(own_rows)};
+    }
     const auto rows = choose_samples(plan_, plan_.problem.heads, mode_, seed);
     v.rows = static_cast<std::int64_t>(rows.size());
     in_chunks(rows, [&](std::span<const Sample> chunk) { compare_rows(chunk, v); });
     if (backward_) {
+      if (mode_ == VerifyMode::full) {
+        shares_->use_sums(std::move(sums_));
+      } else {
+        shares_->use_sums_of_run();
+      }
       in_chunks(choose_samples(plan_, plan_.problem.kv_heads, mode_, seed + 1),
                 [&](std::span<const Sample> chunk) { compare_keys(chunk); });
     }
@@ -145,17 +155,14 @@ class Verifier {
 
   // The rows of `tensors` at the samples, side by side, from whichever rank owns them.
   Rows rows_of(std::span<const Sample> samples, const std::vector<const TensorView*>& tensors) {
-    std::vector<double> mine;
     std::size_t width = 0;
     for (const TensorView* t : tensors) width += static_cast<std::size_t>(t->width);
+    std::vector<OwnRow> own;
     for (const Sample& s : samples) {
       const auto [rank, index] = plan_.layout.owner(s.position);
-      if (rank != world_.rank()) continue;
-      for (const TensorView* t : tensors) {
-        const auto row = load_row(*t, s.batch, index, s.head);
-        mine.insert(mine.end(), row.begin(), row.end());
-      }
+      if (rank == world_.rank()) own.push_back({s.batch, index, s.head});
     }
+    const Doubles mine = shares_->load(own, tensors);
     const Rows by_rank = gather(mine, width);
     std::vector<std::size_t> used(by_rank.size(), 0);
     Rows rows;
@@ -184,19 +191,23 @@ class Verifier {
     return {begin, begin + static_cast<std::ptrdiff_t>(dim_)};
   }
 
+  // That part of every row, side by side.
+  Doubles parts(const Rows& rows, std::size_t index) const {
+    Doubles all;
+    for (const auto& row : rows) {
+      const Doubles one = part(row, index);
+      all.insert(all.end(), one.begin(), one.end());
+    }
+    return all;
+  }
+
+  std::int64_t own_tokens() const { return plan_.layout.tokens(world_.rank()); }
   double scale() const { return plan_.problem.effective_scale(); }
 
   // The reference out and lse of each sample; lse is the last value.
   Rows reference_rows(std::span<const Sample> samples, const Rows& given) {
-    std::vector<double> mine;
-    for (std::size_t i = 0; i < samples.size(); ++i) {
-      const SoftmaxShare s = shares_.softmax(samples[i], part(given[i], 0));
-      mine.insert(mine.end(), s.weighted.begin(), s.weighted.end());
-      mine.push_back(s.max);
-      mine.push_back(s.sum);
-    }
     const std::size_t width = dim_ + 2;
-    const Rows by_rank = gather(mine, width);
+    const Rows by_rank = gather(shares_->softmax(samples, parts(given, 0)), width);
     Rows reference;
     for (std::size_t i = 0; i < samples.size(); ++i) {
       double max = -std::numeric_limits<double>::infinity(), sum = 0;
@@ -239,20 +250,15 @@ class Verifier {
   }
 
   void compare_grad_query(std::span<const Sample> samples, const Rows& given, const Rows& reference) {
-    std::vector<double> mine(samples.size() * dim_, 0.0);
+    Doubles lse, delta;
     for (std::size_t i = 0; i < samples.size(); ++i) {
-      const auto query = part(given[i], 0), grad_out = part(given[i], 2);
-      double delta = 0;
-      for (std::size_t c = 0; c < dim_; ++c) delta += grad_out[c] * reference[i][c];
-      shares_.grad_query(samples[i], query, grad_out, reference[i].back(), delta,
-                         std::span(mine).subspan(i * dim_, dim_));
-      const auto [rank, index] = plan_.layout.owner(samples[i].position);
-      if (mode_ == VerifyMode::full && rank == world_.rank()) {
-        const std::size_t row = shares_.row_index(samples[i].batch, samples[i].head, index);
-        sums_.lse[row] = reference[i].back();
-        sums_.delta[row] = delta;
-      }
+      const auto grad_out = part(given[i], 2);
+      lse.push_back(reference[i].back());
+      delta.push_back(0);
+      for (std::size_t c = 0; c < dim_; ++c) delta[i] += grad_out[c] * reference[i][c];
     }
+    if (mode_ == VerifyMode::full) keep_sums(samples, lse, delta);
+    const Doubles mine = shares_->grad_query(samples, parts(given, 0), parts(given, 2), lse, delta);
     const Rows grad_query = sum(samples, mine, dim_);
     for (std::size_t i = 0; i < samples.size(); ++i) {
       const double terms = scale() * norm(part(given[i], 0)) * norm(part(given[i], 2)) * norm(part(reference[i], 0));
@@ -260,14 +266,21 @@ class Verifier {
     }
   }
 
+  // Those of this rank's rows.
+  void keep_sums(std::span<const Sample> samples, const Doubles& lse, const Doubles& delta) {
+    for (std::size_t i = 0; i < samples.size(); ++i) {
+      const auto [rank, index] = plan_.layout.owner(samples[i].position);
+      if (rank != world_.rank()) continue;
+      const std::int64_t head_row = samples[i].batch * plan_.problem.heads + samples[i].head;
+      const auto row = static_cast<std::size_t>(head_row * own_tokens() + index);
+      sums_.lse[row] = lse[i];
+      sums_.delta[row] = delta[i];
+    }
+  }
+
   void compare_keys(std::span<const Sample> samples) {
     const Rows given = rows_of(samples, {&tensors_.key, &tensors_.value, &tensors_.grad_key, &tensors_.grad_value});
-    std::vector<double> mine(samples.size() * 2 * dim_, 0.0);
-    for (std::size_t i = 0; i < samples.size(); ++i) {
-      const auto both = std::span(mine).subspan(i * 2 * dim_, 2 * dim_);
-      shares_.grad_key_value(samples[i], part(given[i], 0), part(given[i], 1), sums_, both.first(dim_),
-                             both.last(dim_));
-    }
+    const Doubles mine = shares_->grad_key_value(samples, parts(given, 0), parts(given, 1));
     const Rows reference = sum(samples, mine, 2 * dim_);
     for (std::size_t i = 0; i < samples.size(); ++i) {
       const auto grad_value = part(reference[i], 1);
@@ -280,11 +293,11 @@ class Verifier {
   World& world_;
   const Plan& plan_;
   const AttentionTensors& tensors_;
-  Shares shares_;
+  std::unique_ptr<Shares> shares_;
   bool backward_;
   VerifyMode mode_;
   std::size_t dim_;
-  Shares::RowSums sums_;
+  RowSums sums_;  // the reference's, of full verification
   Comparison out_{"out", row_tolerance(plan_.problem.dtype)}, dq_{"dq", 2 * row_tolerance(plan_.problem.dtype)},
       dk_{"dk", 2 * row_tolerance(plan_.problem.dtype)}, dv_{"dv", 2 * row_tolerance(plan_.problem.dtype)};
 };
@@ -292,8 +305,8 @@ class Verifier {
 }  // namespace
 
 Verification verify(World& world, const Plan& plan, const AttentionTensors& tensors, bool backward, VerifyMode mode,
-                    std::uint64_t seed) {
-  return Verifier(world, plan, tensors, backward, mode).run(seed);
+                    std::uint64_t seed, Device device) {
+  return Verifier(world, plan, tensors, backward, mode, device).run(seed);
 }
 
 }  // namespace orrery

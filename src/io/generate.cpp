@@ -7,7 +7,7 @@
 // odd one w2 and w3. Each of the two words holds two uniform 16-bit integers, its halves; the four are added and
 // 131070, the mean of their sum, is taken off. That integer fits in 18 bits and is exact as a float. One float
 // multiplication by kScale, the float nearest to sqrt(3 / (2^32 - 1)), makes the variance 1; the product is rounded,
-// ties to even, to the tensor's dtype.
+// ties to even, to the tensor's dtype. CUDA devices do the same in kernels/cuda/generate.cu.
 
 #include "orrery/generate.hpp"
 
@@ -16,6 +16,7 @@
 #include <limits>
 
 #include "core/float_formats.hpp"
+#include "io/cuda_generate.hpp"
 #include "io/philox.hpp"
 #include "io/rows.hpp"
 #include "orrery/error.hpp"
@@ -77,16 +78,7 @@ void store(const std::array<float, kBlock>& values, std::int64_t count, Dtype dt
   }
 }
 
-}  // namespace
-
-void generate(const TensorView& into, Generated tensor, std::uint64_t seed, std::span<const Span> positions) {
-  const std::int64_t count = io::checked_count("generate", positions, std::numeric_limits<std::int64_t>::max());
-  if (count != into.tokens) refuse("generate: ", count, " positions for ", into.tokens, " tokens");
-  if (into.batch > kMaxBatch || into.heads > kMaxHeads || into.width > kMaxWidth) {
-    refuse("generate: batch ", into.batch, ", heads ", into.heads, ", width ", into.width, " is beyond ", kMaxBatch,
-           ", ", kMaxHeads, ", ", kMaxWidth);
-  }
-  const io::PhiloxKey key = key_of(tensor, seed);
+void generate_on_host(const TensorView& into, const io::PhiloxKey& key, std::span<const Span> positions) {
   const std::int64_t element_bytes = static_cast<std::int64_t>(size_of(into.dtype));
   std::array<float, kBlock> values;
   for (std::int64_t batch = 0; batch < into.batch; ++batch) {
@@ -104,6 +96,21 @@ void generate(const TensorView& into, Generated tensor, std::uint64_t seed, std:
       }
     }
   }
+}
+
+}  // namespace
+
+void generate(const TensorView& into, Generated tensor, std::uint64_t seed, std::span<const Span> positions,
+              Device device) {
+  const std::int64_t count = io::checked_count("generate", positions, std::numeric_limits<std::int64_t>::max());
+  if (count != into.tokens) refuse("generate: ", count, " positions for ", into.tokens, " tokens");
+  if (into.batch > kMaxBatch || into.heads > kMaxHeads || into.width > kMaxWidth) {
+    refuse("generate: batch ", into.batch, ", heads ", into.heads, ", width ", into.width, " is beyond ", kMaxBatch,
+           ", ", kMaxHeads, ", ", kMaxWidth);
+  }
+  const io::PhiloxKey key = key_of(tensor, seed);
+  if (device.kind == DeviceKind::cuda) return io::cuda_generate(into, key, kScale, positions, device.index);
+  generate_on_host(into, key, positions);
 }
 
 float generated_value(Generated tensor, std::uint64_t seed, std::int64_t batch, std::int64_t position,

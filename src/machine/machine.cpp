@@ -59,7 +59,10 @@ Machine describe_machine() {
           .cpu = cpu_model(),
           .cores = cores_of_this_process(),
           .simd = kernels::simd_target_name(),
-          .mpi = mpi()};
+          .mpi = mpi(),
+          .cuda_runtime = cuda_runtime_version(),
+          .cuda_driver = cuda_driver_version(),
+          .cuda_devices = cuda_devices()};
 }
 
 double measured_fma_peak_flops() {

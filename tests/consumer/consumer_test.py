@@ -1,4 +1,5 @@
-"""Installs a build of Orrery into an empty folder, builds project/ with find_package(orrery) and runs it.
+"""Installs a build of Orrery into an empty folder, builds project/ with find_package(orrery), for C++ and
+for C, and runs it.
 The installed package must name no folder of the source or build tree.
 
 Run as `python3 consumer_test.py BUILD_FOLDER SOURCE_FOLDER CMAKE COMPILER [compiler flag...]`.
@@ -49,9 +50,11 @@ def main():
                     sys.exit(f"consumer: {os.path.relpath(path, prefix)} names {folder}")
         project = os.path.join(work, "build")
         run(cmake, "-S", os.path.join(here, "project"), "-B", project, "-DCMAKE_BUILD_TYPE=Release",
-            f"-DCMAKE_PREFIX_PATH={prefix}", f"-DCMAKE_CXX_COMPILER={compiler}", "-DCMAKE_CXX_FLAGS=" + " ".join(flags))
+            f"-DCMAKE_PREFIX_PATH={prefix}", f"-DCMAKE_CXX_COMPILER={compiler}", "-DCMAKE_CXX_FLAGS=" + " ".join(flags),
+            "-DCMAKE_C_FLAGS=" + " ".join(flags))
         run(cmake, "--build", project)
-        print(run(os.path.join(project, "consumer")), end="")
+        for name in ("consumer", "consumer_c"):
+            print(run(os.path.join(project, name)), end="")
 
 
 if __name__ == "__main__":

@@ -1,5 +1,5 @@
-"""The pages, held against the tree: links lead somewhere, files that are named exist, commands of `orrery` run, and the program
-printed in docs/schedule.md is the one that is printed.
+"""The pages, held against the tree: links lead somewhere, files that are named exist, commands of `orrery` run, the program
+printed in docs/schedule.md is the one that is printed, and a file of the tree that a page shows is that file.
 
 Commands are the lines of ``` blocks. What starts `build/release/orrery` alone is run; under mpirun, and in long benches, its
 options are parsed only. Run as `python3 docs_test.py SOURCE_FOLDER PROGRAM`.
@@ -16,6 +16,8 @@ import tempfile
 SECONDS = 120  # no command takes longer
 PROGRAM_IN_DOCS = "build/release/orrery"
 LONG = ["--suite"]
+
+SHOWN = {"docs/c-api.md": ["tests/consumer/project/main.c"]}  # page -> files that it shows, whole
 
 FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 LINK = re.compile(r"\]\(([^)#\s]+)(#[^)]*)?\)")
@@ -35,6 +37,14 @@ def dead_ends(source, page, text):
     for name in NAMED.findall(text):
         if not glob.glob(os.path.join(source, name.rstrip("/"))) and not glob.glob(os.path.join(source, name + ".*")):
             yield f"names {name}, which is not there"
+
+
+def other_than_shown(source, page, text):
+    blocks = [block for _, block in FENCE.findall(text)]
+    for name in SHOWN.get(os.path.relpath(page, source), []):
+        with open(os.path.join(source, name), encoding="utf-8") as file:
+            if file.read() not in blocks:
+                yield f"does not show {name} as it is"
 
 
 def commands(text):
@@ -87,6 +97,7 @@ def main():
             with open(page, encoding="utf-8") as file:
                 text = file.read()
             faults += [f"{name} {fault}" for fault in dead_ends(source, page, text)]
+            faults += [f"{name} {fault}" for fault in other_than_shown(source, page, text)]
             for line in commands(text):
                 if line in seen:
                     continue

@@ -65,7 +65,8 @@ const std::map<std::string, void (*)(World&)> kCases = {
 // Errors of ours end the job; the world is still open then.
 void run(const std::string& name, double timeout_seconds, std::int64_t piece_bytes) {
   const WorldOptions options{timeout_seconds};
-  const std::unique_ptr<World> world = piece_bytes > 0 ? open_mpi_world(options, piece_bytes) : open_mpi_world(options);
+  const std::unique_ptr<World> world =
+      piece_bytes > 0 ? open_mpi_world(nullptr, options, piece_bytes) : open_mpi_world(options);
   expect(world->link_name() == "mpi" && started_by_mpi() && world->topology().nodes() == 1, "MPI ranks on one node");
   try {
     kCases.at(name)(*world);

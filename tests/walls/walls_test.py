@@ -1,8 +1,8 @@
 """The walls of the house: which file may include which (docs/design/0001-house.md), read off the #include lines.
 
 Every file of src/ and every public header belongs to a room; a room may include itself and the rooms it names, and theirs.
-Headers from outside have rooms too: only src/link speaks MPI. Public headers include the standard library and each other;
-the program includes public headers only. The test ends by planting violations of each kind and finding them.
+Headers from outside have rooms too: only src/link speaks MPI. Public headers include the standard library and each other,
+orrery.h only what C has; the program includes public headers only. The test ends by planting violations of each kind and finding them.
 
 Run as `python3 walls_test.py SOURCE_FOLDER`.
 """
@@ -22,22 +22,26 @@ ROOMS = {
     "executor": ["schedule"],
     "backend/clock": ["executor"],
     "plan": ["strategy", "backend/clock"],  # choosing needs a price
-    "kernels": ["core"],
-    "link": ["core", "problem"],
+    "device": ["core"],
+    "kernels": ["core", "device"],
+    "link": ["core", "problem", "device", "kernels"],
     "backend/coverage": ["executor", "plan"],  # check() takes a plan
     "backend/trace": ["executor"],
-    "backend/host": ["executor", "kernels", "link"],
-    "backend/cuda": ["executor", "kernels", "link"],
-    "io": ["core", "problem", "link"],
-    "machine": ["core", "kernels"],
+    "backend/memory": ["executor", "kernels", "link"],
+    "backend/host": ["backend/memory"],
+    "backend/cuda": ["backend/memory"],
+    "io": ["core", "problem", "link", "kernels"],
+    "machine": ["core", "kernels", "device"],
     # The front door: what a user calls, over all of them.
     "attention": ["plan", "backend/coverage", "backend/trace", "backend/host", "backend/cuda", "link"],
     "everything": ["attention", "io", "machine"],  # orrery/orrery.hpp
+    "c_api": ["everything"],
 }
 
 # Public headers, by the room whose names they declare.
 HEADERS = {
     "core": ["error", "tensor", "version"],
+    "device": ["device"],
     "problem": ["mask", "problem", "layout", "topology"],
     "schedule": ["schedule"],
     "strategy": ["strategy"],
@@ -50,16 +54,18 @@ HEADERS = {
     "attention": ["attention", "verify"],
     "everything": ["orrery"],
 }
-ROOM_OF_HEADER = {f"orrery/{name}.hpp": room for room, names in HEADERS.items() for name in names}
+C_HEADER = "orrery/orrery.h"  # a header of C: it includes what a C compiler has, and no more
+ROOM_OF_HEADER = {f"orrery/{name}.hpp": room for room, names in HEADERS.items() for name in names} | {C_HEADER: "c_api"}
 
 # Libraries from outside: the pattern of their headers, and where these may be included.
 OUTSIDE = [
     (r"mpi(-ext)?\.h", ["src/link/mpi/"]),
     (r"nccl\.h", ["src/link/nccl/"]),
-    (r"(cuda|cublas|cute|cutlass|cooperative_groups).*", ["src/kernels/cuda/", "src/backend/cuda/", "src/link/nccl/"]),
+    (r"(cuda|cooperative_groups|nvtx3/).*", ["src/device/", "src/kernels/cuda/", "src/backend/cuda/", "src/link/"]),
     (r"hwy/.*", ["src/kernels/host/"]),
     (r"nlohmann/.*", ["src/io/", "src/backend/trace/", "launch/"]),
     (r"boost/.*", ["launch/"]),
+    (r"std(def|int)\.h", [f"include/{C_HEADER}"]),
     (r"(sys|linux)/.*|(unistd|sched|fcntl|poll|pthread)\.h", ["src/", "launch/"]),
 ]
 STANDARD = re.compile(r"[a-z_]+")  # <vector>, <cstdint>: no dot, no folder
@@ -67,7 +73,7 @@ STANDARD = re.compile(r"[a-z_]+")  # <vector>, <cstdint>: no dot, no folder
 INCLUDE = re.compile(r'^\s*#\s*include\s*([<"])([^>"]+)[>"]', re.MULTILINE)
 ROOM_DEPENDS = re.compile(r"orrery_room\((\w+)(.*?)\)\s*$", re.DOTALL | re.MULTILINE)
 ROOM_OF_TARGET = {"coverage": "backend/coverage", "trace": "backend/trace", "host": "backend/host", "cuda": "backend/cuda",
-                  "clock": "backend/clock", "kernels_host": "kernels", "kernels_cuda": "kernels"}
+                  "clock": "backend/clock", "memory": "backend/memory", "kernels_host": "kernels", "kernels_cuda": "kernels"}
 
 
 def reachable(room):
@@ -96,6 +102,8 @@ def room_of(path):
 
 def judge_outside(path, header):
     """An include in angle brackets."""
+    if path == f"include/{C_HEADER}" and not re.fullmatch(r"std(def|int)\.h", header):
+        return f"<{header}> is not for a header of C"
     for pattern, places in OUTSIDE:
         if re.fullmatch(pattern, header):
             return None if path.startswith(tuple(places)) else f"<{header}> belongs into {' or '.join(places)}"
@@ -104,6 +112,8 @@ def judge_outside(path, header):
 
 def judge(root, path, header):
     """An include in quotes: what is wrong with it, or None."""
+    if path == f"include/{C_HEADER}":
+        return f'"{header}" is not for a header of C'
     if path.startswith("include/"):
         if not header.startswith("orrery/"):
             return f'"{header}" is no public header'
@@ -169,17 +179,22 @@ PLANTED = [
     ("src/core/dtype.cpp", '#include "problem/progression.hpp"', "core may not include problem"),
     ("src/strategy/ring.cpp", '#include "orrery/plan.hpp"', "strategy may not include plan"),
     ("src/strategy/ring.cpp", '#include "executor/hazards.hpp"', "strategy may not include executor"),
-    ("src/executor/executor.cpp", '#include "backend/host/memory.hpp"', "executor may not include backend/host"),
+    ("src/executor/executor.cpp", '#include "backend/memory/arena.hpp"', "executor may not include backend/memory"),
     ("src/executor/executor.cpp", '#  include <orrery/attention.hpp>', "executor may not include attention"),
     ("src/backend/coverage/judge.cpp", '#include "link/link.hpp"', "backend/coverage may not include link"),
     ("src/kernels/host/reference.cpp", '#include "link/link.hpp"', "kernels may not include link"),
     ("src/attention/attention.cpp", "#include <mpi.h>", "<mpi.h> belongs into src/link/mpi/"),
     ("src/link/inprocess/hub.cpp", "#include <mpi.h>", "<mpi.h> belongs into src/link/mpi/"),
-    ("src/backend/host/memory.cpp", '#include "hwy/highway.h"', "<hwy/highway.h> belongs into src/kernels/host/"),
+    ("src/backend/memory/arena.cpp", '#include "hwy/highway.h"', "<hwy/highway.h> belongs into src/kernels/host/"),
     ("include/orrery/world.hpp", "#include <unistd.h>", "<unistd.h> belongs into src/"),
     ("include/orrery/mask.hpp", "#include <boost/any.hpp>", "<boost/any.hpp> belongs into launch/"),
     ("include/orrery/plan.hpp", '#include "strategy/emit.hpp"', "is no public header"),
     ("include/orrery/mask.hpp", '#include "orrery/schedule.hpp"', "problem may not include schedule"),
+    ("include/orrery/orrery.h", "#include <vector>", "<vector> is not for a header of C"),
+    ("include/orrery/orrery.h", '#include "orrery/plan.hpp"', "is not for a header of C"),
+    ("include/orrery/plan.hpp", "#include <stdint.h>", "<stdint.h> belongs into include/orrery/orrery.h"),
+    ("src/attention/attention.cpp", '#include "orrery/orrery.h"', "attention may not include c_api"),
+    ("src/link/world.cpp", '#include "c_api/calls.hpp"', "link may not include c_api"),
     ("launch/main.cpp", '#include "plan/plan.hpp"', "is not public"),
     ("launch/main.cpp", "#include <curl/curl.h>", "neither of the standard library"),
     ("src/problem/CMakeLists.txt", "orrery_room(problem SOURCES a.cpp DEPENDS link)", "problem may not depend on link"),

@@ -20,16 +20,16 @@ namespace {
 
 // Runs one rank's program; `bound` gives the tensors of its inputs and outputs by name.
 void run_program(World& world, const AttentionProblem& problem, const RankProgram& program,
-                 const std::map<std::string, host::BufferMemory>& bound) {
+                 const std::map<std::string, BufferMemory>& bound) {
   const RankProgram* programs[] = {&program};
-  const host::Arena arena(problem, programs);
+  const Arena arena(problem, programs);
   std::vector<std::byte> bytes(arena.bytes() + host::HostBackend::scratch_bytes(problem, program, 1) + 64,
                                std::byte{0xff});
   void* start = bytes.data();
   std::size_t space = bytes.size();
   std::align(64, 1, start, space);
   auto* base = static_cast<std::byte*>(start);
-  std::vector<host::BufferMemory> memory;
+  std::vector<BufferMemory> memory;
   for (std::size_t i = 0; i < program.buffers.size(); ++i) {
     const auto tensors = bound.find(program.buffers[i].name);
     memory.push_back(tensors != bound.end() ? tensors->second : arena.place(0, static_cast<int>(i), base));

@@ -1,5 +1,5 @@
-// One sharded attention, end to end, on in-process ranks: generated inputs, poisoned outputs, forward and backward,
-// full verification.
+// One sharded attention, end to end, on in-process ranks that compute on a CPU or on CUDA devices: generated inputs,
+// poisoned outputs, forward and backward, full verification.
 #pragma once
 
 #include <cstring>
@@ -23,8 +23,20 @@ class OwnedTensor {
   OwnedTensor(OwnedTensor&&) = default;  // the bytes stay where they are
   const TensorView& view() const { return view_; }
 
+  // The same tensor where a rank computes: itself on a CPU, a copy with all its bytes on a device.
+  TensorView on(Device device) {
+    if (device.kind == DeviceKind::cpu) return view_;
+    mirror_ = DeviceMemory(device, bytes_.size(), "a test");
+    copy_bytes(mirror_.data(), bytes_.data(), bytes_.size());
+    TensorView view = view_;
+    view.data = mirror_.data();
+    return view;
+  }
+  void fetch() { copy_bytes(bytes_.data(), mirror_.data(), mirror_.size()); }
+
  private:
   std::vector<std::byte> bytes_;
+  DeviceMemory mirror_;
   TensorView view_;
 };
 
@@ -45,7 +57,7 @@ struct Sharded {
 };
 
 inline Sharded run_sharded(const AttentionProblem& problem, const PlanOptions& plan_options, int world_size,
-                           const AttentionOptions& options = {}, std::int64_t padding = 0) {
+                           const AttentionOptions& options = {}, std::int64_t padding = 0, int runs = 1) {
   Sharded result;
   result.bytes.resize(static_cast<std::size_t>(world_size));
   const Plan plan = make_plan(problem, Topology::single_node(world_size), plan_options);
@@ -56,24 +68,29 @@ inline Sharded run_sharded(const AttentionProblem& problem, const PlanOptions& p
       return OwnedTensor(dtype, problem.batch, tokens, heads, width, padding);
     };
     const auto wide = [&](int heads) { return tensor(heads, problem.head_dim, problem.dtype); };
-    const OwnedTensor q = wide(problem.heads), k = wide(problem.kv_heads), v = wide(problem.kv_heads),
-                      grad_out = wide(problem.heads), out = wide(problem.heads), dq = wide(problem.heads),
-                      dk = wide(problem.kv_heads), dv = wide(problem.kv_heads),
-                      lse = tensor(problem.heads, 1, Dtype::fp32);
+    OwnedTensor q = wide(problem.heads), k = wide(problem.kv_heads), v = wide(problem.kv_heads),
+                grad_out = wide(problem.heads), out = wide(problem.heads), dq = wide(problem.heads),
+                dk = wide(problem.kv_heads), dv = wide(problem.kv_heads), lse = tensor(problem.heads, 1, Dtype::fp32);
     generate(q.view(), Generated::query, 1, spans);
     generate(k.view(), Generated::key, 1, spans);
     generate(v.view(), Generated::value, 1, spans);
     generate(grad_out.view(), Generated::grad_out, 1, spans);
     const AttentionTensors tensors{q.view(),        k.view(),  v.view(),  out.view(), lse.view(),
                                    grad_out.view(), dq.view(), dk.view(), dv.view()};
+    const Device device = options.device;
+    const AttentionTensors placed{q.on(device),        k.on(device),  v.on(device),  out.on(device), lse.on(device),
+                                  grad_out.on(device), dq.on(device), dk.on(device), dv.on(device)};
     Attention attention(world, plan, options);
-    std::vector<std::byte> memory(attention.workspace_bytes() + 64, std::byte{0xff});
-    void* start = memory.data();
-    std::size_t space = memory.size();
-    std::align(64, attention.workspace_bytes(), start, space);
-    attention.bind(tensors, {static_cast<std::byte*>(start), attention.workspace_bytes()});
-    attention.forward();
-    if (plan_options.backward) attention.backward();
+    const std::vector<std::byte> poison(attention.workspace_bytes(), std::byte{0xff});
+    const DeviceMemory workspace(device, poison.size(), "a test");
+    copy_bytes(workspace.data(), poison.data(), poison.size());
+    attention.bind(placed, {workspace.data(), workspace.size()});
+    for (int i = 0; i < runs; ++i) {
+      attention.forward();
+      if (plan_options.backward) attention.backward();
+    }
+    attention.wait();
+    for (OwnedTensor* t : {&out, &lse, &dq, &dk, &dv}) t->fetch();
     const Verification v_result = verify(world, plan, tensors, plan_options.backward, VerifyMode::full);
     auto& bytes = result.bytes[static_cast<std::size_t>(world.rank())];
     append_rows(out.view(), bytes);

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <chrono>
 
+#include "backend/memory/exchanges.hpp"
 #include "kernels/host/attend.hpp"
 #include "kernels/host/rowwise.hpp"
 #include "orrery/error.hpp"
@@ -44,39 +45,20 @@ HostBackend::HostBackend(const AttentionProblem& problem, const RankProgram& pro
       pool_(pool),
       timeout_seconds_(timeout_seconds),
       key_runs_(program.steps.size()),
-      exchange_of_step_(program.steps.size(), -1),
       times_(program.steps.size()) {
   ORRERY_CHECK(scratch.size() >= scratch_bytes(problem, program, pool.threads()), scratch.size(), " bytes of scratch");
   key_ranges_ = {reinterpret_cast<kernels::KeyRange*>(scratch.data()),
                  static_cast<std::size_t>(most_query_tokens(program))};
   kernel_scratch_ = scratch.subspan(key_range_bytes(program));
 
-  std::vector<LinkExchange> exchanges;
   for (std::size_t i = 0; i < program.steps.size(); ++i) {
     const Step& step = program.steps[i];
     if (const auto* s = std::get_if<Attend>(&step)) key_runs_[i] = key_runs(s->key_spans);
     if (const auto* s = std::get_if<AttendBackward>(&step)) key_runs_[i] = key_runs(s->key_spans);
-    const auto* exchange = std::get_if<Exchange>(&step);
-    if (exchange == nullptr) continue;
-    LinkExchange link_exchange;
-    link_exchange.lane = exchange->lane;
-    const auto messages = [&](const std::vector<Transfer>& transfers, std::vector<Message>& list) {
-      for (const Transfer& t : transfers) {
-        for (std::size_t c = 0; c < memory_[static_cast<std::size_t>(t.slice.buffer)].size(); ++c) {
-          list.push_back({t.peer, region(tensor(t.slice, c))});
-        }
-      }
-    };
-    messages(exchange->sends, link_exchange.sends);
-    messages(exchange->receives, link_exchange.receives);
-    for (int earlier : dependencies.of(static_cast<int>(i))) {
-      const int e = exchange_of_step_[static_cast<std::size_t>(earlier)];
-      if (e >= 0) link_exchange.after.push_back(e);
-    }
-    exchange_of_step_[i] = static_cast<int>(exchanges.size());
-    exchanges.push_back(std::move(link_exchange));
   }
-  session_ = link.prepare(std::move(exchanges));
+  ProgramExchanges exchanges = exchanges_of(program, dependencies, memory_);
+  exchange_of_step_ = std::move(exchanges.of_step);
+  session_ = link.prepare(std::move(exchanges.exchanges));
 }
 
 TensorView HostBackend::tensor(const Slice& slice, std::size_t component) const {
@@ -108,9 +90,7 @@ void HostBackend::wait(int exchange_step) {
   try {
     session_->wait(exchange_of_step_[index], timeout_seconds_);
   } catch (const Error& error) {
-    const auto& exchange = std::get<Exchange>(program_.steps[index]);
-    fail(error.code(), "[rank ", program_.rank, "/", program_.world_size, "] ", to_string(program_.pass), " step ",
-         exchange_step, " exchange lane ", exchange.lane, ": ", error.what());
+    fail(error.code(), exchange_error(program_, exchange_step, error.what()));
   }
 }
 

@@ -6,8 +6,8 @@
 #include <memory>
 #include <vector>
 
-#include "backend/host/key_ranges.hpp"
-#include "backend/host/memory.hpp"
+#include "backend/memory/arena.hpp"
+#include "backend/memory/key_runs.hpp"
 #include "core/thread_pool.hpp"
 #include "executor/hazards.hpp"
 #include "link/link.hpp"

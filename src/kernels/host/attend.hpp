@@ -13,16 +13,10 @@
 #include <span>
 
 #include "core/thread_pool.hpp"
+#include "kernels/key_range.hpp"
 #include "orrery/tensor.hpp"
 
 namespace orrery::kernels {
-
-// The keys of the block that one query row sees: [begin, end) and [sink_begin, sink_end), disjoint, either may be
-// empty.
-struct KeyRange {
-  std::int32_t begin = 0, end = 0;
-  std::int32_t sink_begin = 0, sink_end = 0;
-};
 
 struct AttendForward {
   TensorView query;             // [batch, query_len, heads, head_dim]    fp32, bf16 or fp16

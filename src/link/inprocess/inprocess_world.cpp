@@ -1,18 +1,43 @@
 // A world whose ranks are threads of this process: every distributed run can be had, and debugged, on one machine.
+#include <atomic>
 #include <new>
 #include <system_error>
 #include <thread>
 
+#include "link/inprocess/device_link.hpp"
 #include "link/inprocess/inprocess_link.hpp"
 #include "orrery/world.hpp"
 
 namespace orrery {
+
+// What the ranks share, for as long as one of them is there.
+struct LocalWorlds::Shared {
+  Shared(int world_size, double timeout_seconds)
+      : topology(Topology::single_node(world_size)), hub(world_size, timeout_seconds), opened(world_size) {}
+
+  Topology topology;
+  Hub hub;
+  Channels host, device;  // the latter of messages between devices
+  std::vector<std::atomic_flag> opened;
+};
+
 namespace {
 
 class InprocessWorld final : public World {
  public:
-  InprocessWorld(Hub& hub, Channels& channels, const Topology& topology, int rank)
-      : hub_(hub), topology_(topology), rank_(rank), link_(hub, channels, rank) {}
+  // `owner` keeps the rest alive.
+  InprocessWorld(std::shared_ptr<void> owner, Hub& hub, Channels& host, Channels& device, const Topology& topology,
+                 int rank)
+      : owner_(std::move(owner)),
+        hub_(hub),
+        device_(device),
+        topology_(topology),
+        rank_(rank),
+        link_(hub, host, rank) {}
+  ~InprocessWorld() override {
+    stream_link_.reset();
+    hub_.leave(rank_);
+  }
 
   int rank() const override { return rank_; }
   const Topology& topology() const override { return topology_; }
@@ -22,25 +47,51 @@ class InprocessWorld final : public World {
     return hub_.all_gather(rank_, mine);
   }
   Link& link() override { return link_; }
+  StreamLink& stream_link(Device device) override {
+    if (!stream_link_) stream_link_ = open_inprocess_device_link(hub_, device_, rank_, device);
+    return *stream_link_;
+  }
   void abort(ErrorCode code, std::string_view message) noexcept override {
     hub_.fail(rank_, code, std::string(message));
   }
 
  private:
+  std::shared_ptr<void> owner_;
   Hub& hub_;
+  Channels& device_;
   const Topology& topology_;
   int rank_;
   InprocessLink link_;
+  std::unique_ptr<StreamLink> stream_link_;
 };
 
-void run_rank(Hub& hub, Channels& channels, const Topology& topology, int rank,
-              const std::function<void(World&)>& body) {
+}  // namespace
+
+LocalWorlds::LocalWorlds(int world_size, const WorldOptions& options) {
+  if (world_size < 1) refuse("a world of ", world_size, " ranks");
+  if (!(options.timeout_seconds > 0)) refuse("a timeout of ", options.timeout_seconds, " seconds");
+  shared_ = std::make_shared<Shared>(world_size, options.timeout_seconds);
+}
+
+int LocalWorlds::world_size() const {
+  return shared_->hub.world_size();
+}
+
+std::unique_ptr<World> LocalWorlds::open(int rank) {
+  if (rank < 0 || rank >= world_size()) refuse("rank ", rank, " of a world of ", world_size(), " ranks");
+  Shared& shared = *shared_;
+  if (shared.opened[rank].test_and_set()) refuse("rank ", rank, " has been opened before");
+  return std::make_unique<InprocessWorld>(shared_, shared.hub, shared.host, shared.device, shared.topology, rank);
+}
+
+// Fails the world with the error that the body throws, before the rank leaves it: the error is the cause, and that the
+// rank has left a consequence.
+void LocalWorlds::run_rank(int rank, const std::function<void(World&)>& body) {
+  Hub& hub = shared_->hub;
+  std::unique_ptr<World> world;
   try {
-    {
-      InprocessWorld world(hub, channels, topology, rank);
-      body(world);
-    }
-    hub.leave(rank);
+    world = open(rank);
+    body(*world);
   } catch (const Error& error) {
     hub.fail(rank, error.code(), error.what(), std::current_exception());
   } catch (const std::bad_alloc&) {
@@ -52,28 +103,25 @@ void run_rank(Hub& hub, Channels& channels, const Topology& topology, int rank,
   }
 }
 
-}  // namespace
-
-void run_in_process(int world_size, const WorldOptions& options, const std::function<void(World&)>& body) {
-  if (world_size < 1) refuse("a world of ", world_size, " ranks");
-  if (!(options.timeout_seconds > 0)) refuse("a timeout of ", options.timeout_seconds, " seconds");
-  const Topology topology = Topology::single_node(world_size);
-  Hub hub(world_size, options.timeout_seconds);
-  Channels channels;
+void LocalWorlds::run(const std::function<void(World&)>& body) {
   {
     std::vector<std::jthread> ranks;
-    ranks.reserve(world_size);
-    for (int rank = 0; rank < world_size; ++rank) {
+    ranks.reserve(world_size());
+    for (int rank = 0; rank < world_size(); ++rank) {
       try {
-        ranks.emplace_back([&, rank] { run_rank(hub, channels, topology, rank, body); });
+        ranks.emplace_back([&, rank] { run_rank(rank, body); });
       } catch (const std::system_error& error) {
-        hub.fail(rank, ErrorCode::resource,
-                 concat("cannot start the thread of rank ", rank, " of ", world_size, ": ", error.what()));
+        shared_->hub.fail(rank, ErrorCode::resource,
+                          concat("cannot start the thread of rank ", rank, " of ", world_size(), ": ", error.what()));
         break;
       }
     }
   }
-  hub.rethrow_failure();
+  shared_->hub.rethrow_failure();
+}
+
+void run_in_process(int world_size, const WorldOptions& options, const std::function<void(World&)>& body) {
+  LocalWorlds(world_size, options).run(body);
 }
 
 }  // namespace orrery

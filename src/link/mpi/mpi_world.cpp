@@ -1,6 +1,6 @@
-// The world of all MPI processes. MPI never reports a peer that died or hangs, so nothing here calls an MPI function
-// that waits, but for MPI_Init and MPI_Finalize: the rest is started, polled, and given up at a deadline. The last
-// resort is abort(), which must end this process even where MPI_Abort itself hangs on a dead link.
+// The world of the processes of an MPI communicator. MPI never reports a peer that died or hangs, so nothing here calls
+// an MPI function that waits, but for MPI_Init and MPI_Finalize: the rest is started, polled, and given up at a
+// deadline. The last resort is abort(), which must end this process even where MPI_Abort itself hangs on a dead link.
 #include "link/mpi/mpi_world.hpp"
 
 #include <sched.h>
@@ -21,6 +21,7 @@
 #include "link/mpi/handles.hpp"
 #include "link/mpi/mpi_link.hpp"
 #include "link/mpi/pieces.hpp"
+#include "link/mpi/stream_open.hpp"
 #include "link/outstanding.hpp"
 
 namespace orrery {
@@ -76,11 +77,22 @@ bool initialise() {
   return initialised == 0;
 }
 
-Communicator duplicate_of_world(double timeout_seconds) {
+// What the caller's pointer says, once MPI is there.
+MPI_Comm callers(const void* communicator) {
+  if (communicator == nullptr) return MPI_COMM_WORLD;
+  const MPI_Comm theirs = *static_cast<const MPI_Comm*>(communicator);
+  if (theirs == MPI_COMM_NULL) refuse("the communicator is MPI_COMM_NULL");
+  int inter = 0;
+  check_mpi(MPI_Comm_test_inter(theirs, &inter), "MPI_Comm_test_inter");
+  if (inter != 0) refuse("the communicator joins two groups; a world has one");
+  return theirs;
+}
+
+Communicator duplicate_of(MPI_Comm theirs, double timeout_seconds) {
   const Deadline deadline(timeout_seconds);
   MPI_Comm copy = MPI_COMM_NULL;
   MPI_Request request = MPI_REQUEST_NULL;
-  check_mpi(MPI_Comm_idup(MPI_COMM_WORLD, &copy, &request), "MPI_Comm_idup");
+  check_mpi(MPI_Comm_idup(theirs, &copy, &request), "MPI_Comm_idup");
   for (int done = 0; done == 0;) {
     check_mpi(MPI_Test(&request, &done, MPI_STATUS_IGNORE), "MPI_Test");
     if (done != 0) break;
@@ -120,10 +132,11 @@ std::string host_name() {
 
 class MpiWorld final : public World {
  public:
-  MpiWorld(const WorldOptions& options, std::int64_t piece_bytes)
+  MpiWorld(const void* communicator, const WorldOptions& options, std::int64_t piece_bytes)
       : timeout_seconds_(options.timeout_seconds),
+        device_link_(options.device_link),
         initialised_here_(initialise()),
-        comm_(duplicate_of_world(timeout_seconds_)),
+        comm_(duplicate_of(callers(communicator), timeout_seconds_)),
         rank_(rank_in(comm_.get())),
         gather_(comm_.get(), rank_, size_of(comm_.get())),
         link_(comm_.get(), rank_, size_of(comm_.get()), piece_bytes) {
@@ -132,13 +145,25 @@ class MpiWorld final : public World {
     const auto ranks_here = std::count(nodes.begin(), nodes.end(), nodes[static_cast<std::size_t>(rank_)]);
     link_.thread().core_to_spare(usable_cores() >= 2 * ranks_here);
   }
-  ~MpiWorld() override { close(); }
+  ~MpiWorld() override {
+    stream_link_.reset();  // while MPI is still there
+    close();
+  }
 
   int rank() const override { return rank_; }
   const Topology& topology() const override { return topology_; }
   double timeout_seconds() const override { return timeout_seconds_; }
   std::string_view link_name() const override { return "mpi"; }
   Link& link() override { return link_; }
+  StreamLink& stream_link(Device device) override {
+    if (!stream_link_) {
+      stream_link_ = open_mpi_stream_link(*this, link_, device_link_, device);
+      stream_device_ = device;
+    }
+    ORRERY_CHECK(device == stream_device_, "rank ", rank_, " links device ", device.index, " after device ",
+                 stream_device_.index);
+    return *stream_link_;
+  }
 
   std::vector<std::vector<std::byte>> all_gather(std::span<const std::byte> mine) override {
     ORRERY_CHECK(!link_.thread().serving(), "all_gather while a run is under way");
@@ -163,6 +188,7 @@ class MpiWorld final : public World {
   void close() noexcept;
 
   double timeout_seconds_;
+  std::string device_link_;
   int exceptions_at_open_ = std::uncaught_exceptions();
   bool initialised_here_;
   Communicator comm_;
@@ -170,12 +196,16 @@ class MpiWorld final : public World {
   Topology topology_;
   Gather gather_;
   MpiLink link_;
+  std::unique_ptr<StreamLink> stream_link_;
+  Device stream_device_;
 };
 
 // MPI_Finalize waits for all ranks. A world that closes in good order waits for them itself first, by name and with a
 // deadline; one that closes because of an error does not call MPI any more, and the launcher ends the job.
 void MpiWorld::close() noexcept {
-  if (link_.broken() || gather_.broken() || std::uncaught_exceptions() > exceptions_at_open_) {
+  int finalised = 0;  // by a caller who was too early; then nothing of MPI may be touched
+  MPI_Finalized(&finalised);
+  if (finalised != 0 || link_.broken() || gather_.broken() || std::uncaught_exceptions() > exceptions_at_open_) {
     comm_.forget();
     return;
   }
@@ -192,13 +222,21 @@ void MpiWorld::close() noexcept {
 
 }  // namespace
 
-std::unique_ptr<World> open_mpi_world(const WorldOptions& options, std::int64_t piece_bytes) {
+std::unique_ptr<World> open_mpi_world(const void* communicator, const WorldOptions& options, std::int64_t piece_bytes) {
   if (!(options.timeout_seconds > 0)) refuse("a timeout of ", options.timeout_seconds, " seconds");
-  return std::make_unique<MpiWorld>(options, piece_bytes);
+  const std::string& kind = options.device_link;
+  if (kind != "auto" && kind != "nccl" && kind != "mpi") {
+    refuse("a device link \"", kind, "\": between processes there are auto, nccl and mpi");
+  }
+  return std::make_unique<MpiWorld>(communicator, options, piece_bytes);
+}
+
+std::unique_ptr<World> open_mpi_world(const void* communicator, const WorldOptions& options) {
+  return open_mpi_world(communicator, options, kMpiPieceBytes);
 }
 
 std::unique_ptr<World> open_mpi_world(const WorldOptions& options) {
-  return open_mpi_world(options, kMpiPieceBytes);
+  return open_mpi_world(nullptr, options);
 }
 
 }  // namespace orrery

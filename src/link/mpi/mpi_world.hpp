@@ -8,6 +8,6 @@
 
 namespace orrery {
 
-std::unique_ptr<World> open_mpi_world(const WorldOptions& options, std::int64_t piece_bytes);
+std::unique_ptr<World> open_mpi_world(const void* communicator, const WorldOptions& options, std::int64_t piece_bytes);
 
 }  // namespace orrery

@@ -1,8 +1,8 @@
-#include "backend/host/key_ranges.hpp"
+#include "backend/memory/key_runs.hpp"
 
 #include <algorithm>
 
-namespace orrery::host {
+namespace orrery {
 
 std::int64_t KeyRun::keys_before(std::int64_t position) const {
   const auto after = std::upper_bound(spans.begin(), spans.end(), position,
@@ -50,4 +50,4 @@ void fill_key_ranges(const Mask& mask, std::span<const Span> query_spans, const 
   }
 }
 
-}  // namespace orrery::host
+}  // namespace orrery

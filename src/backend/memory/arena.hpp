@@ -1,5 +1,5 @@
-// Where a program's buffers lie in host memory: the caller's tensors, or a place in one arena that is sized before
-// anything runs.
+// Where a program's buffers lie in memory, be it a host's or a device's: the caller's tensors, or a place in one arena
+// that is sized before anything runs.
 #pragma once
 
 #include <cstddef>
@@ -9,7 +9,7 @@
 #include "link/link.hpp"
 #include "orrery/schedule.hpp"
 
-namespace orrery::host {
+namespace orrery {
 
 inline constexpr std::size_t kAlignment = 64;  // a cache line, and the widest vector
 constexpr std::size_t aligned(std::size_t bytes) {
@@ -42,4 +42,4 @@ class Arena {
 TensorView rows(const TensorView& tensor, const Slice& slice);
 Region region(const TensorView& rows);
 
-}  // namespace orrery::host
+}  // namespace orrery

@@ -1,4 +1,4 @@
-#include "backend/host/memory.hpp"
+#include "backend/memory/arena.hpp"
 
 #include <algorithm>
 #include <map>
@@ -6,7 +6,7 @@
 
 #include "orrery/error.hpp"
 
-namespace orrery::host {
+namespace orrery {
 namespace {
 
 std::size_t component_bytes(const Buffer& buffer, const Component& c, std::int64_t batch) {
@@ -92,4 +92,4 @@ Region region(const TensorView& rows) {
   return region;
 }
 
-}  // namespace orrery::host
+}  // namespace orrery

@@ -5,10 +5,10 @@
 #include <span>
 #include <vector>
 
-#include "kernels/host/attend.hpp"
+#include "kernels/key_range.hpp"
 #include "orrery/mask.hpp"
 
-namespace orrery::host {
+namespace orrery {
 
 // Key rows [begin, begin + tokens) of a block, along which positions rise.
 struct KeyRun {
@@ -26,4 +26,4 @@ std::vector<KeyRun> key_runs(std::span<const Span> key_spans);
 void fill_key_ranges(const Mask& mask, std::span<const Span> query_spans, const KeyRun& keys,
                      std::span<kernels::KeyRange> ranges);
 
-}  // namespace orrery::host
+}  // namespace orrery

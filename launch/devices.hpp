@@ -1,0 +1,22 @@
+// Which device each rank computes on. Either all ranks compute on CUDA devices or none does.
+//
+// Ranks that are threads of this process share its devices round robin. Processes take one each, by their number on
+// the host, as the launcher tells it; where there are more of them than devices they share only when told to.
+#pragma once
+
+#include "launch/options.hpp"
+#include "orrery/device.hpp"
+#include "orrery/problem.hpp"
+#include "orrery/world.hpp"
+
+namespace orrery::launch {
+
+// Collective. With --device auto a CPU wherever a rank could not have a device; with --device cuda that is refused.
+Device choose_device(World& world, const Options& options, const AttentionProblem& problem);
+
+// "cpu", or the name of the CUDA device.
+std::string device_name(Device device);
+// "9.0" of 90.
+std::string capability_text(int compute_capability);
+
+}  // namespace orrery::launch

@@ -1,0 +1,408 @@
+#include "backend/cuda/cuda_backend.hpp"
+
+#include <cuda_runtime_api.h>
+
+#include <algorithm>
+#include <utility>
+
+#include "backend/cuda/fusion.hpp"
+#include "backend/cuda/gaps.hpp"
+#include "backend/cuda/step_tables.hpp"
+#include "backend/memory/exchanges.hpp"
+#include "device/check.hpp"
+#include "device/stream.hpp"
+#include "kernels/cuda/attend.hpp"
+#include "kernels/cuda/rowwise.hpp"
+#include "link/stream_link.hpp"
+#include "orrery/error.hpp"
+
+namespace orrery::cuda {
+namespace {
+
+using device::DeviceGuard;
+using device::Event;
+using device::EventHandle;
+using device::StreamHandle;
+using device::Timing;
+using kernels::KeyRange;
+using kernels::cuda::RangeBounds;
+
+constexpr std::size_t kDeviceAlignment = 256;
+constexpr std::size_t rounded(std::size_t bytes) {
+  return (bytes + kDeviceAlignment - 1) / kDeviceAlignment * kDeviceAlignment;
+}
+
+// Where the parts of a run's scratch lie, behind its key ranges.
+struct ScratchPlan {
+  std::size_t bounds = 0, kernel = 0, staging = 0;
+
+  ScratchPlan(const AttentionProblem& problem, const RankProgram& program) {
+    std::int64_t query_len = 0;
+    std::size_t kernel_bytes = 0;
+    for (const Step& step : program.steps) {
+      if (const auto* s = std::get_if<Attend>(&step)) query_len = std::max(query_len, s->query.tokens);
+      if (const auto* s = std::get_if<AttendBackward>(&step)) {
+        query_len = std::max(query_len, s->query.tokens);
+        kernel_bytes = std::max(kernel_bytes, kernels::cuda::attend_backward_scratch_bytes(
+                                                  problem.batch, s->query.tokens, s->query.heads, s->key_value.tokens,
+                                                  s->key_value.heads, problem.head_dim));
+      }
+    }
+    const std::int64_t tiles = (query_len + kernels::cuda::kRangeTile - 1) / kernels::cuda::kRangeTile;
+    bounds = rounded(static_cast<std::size_t>(query_len) * sizeof(KeyRange));
+    kernel = bounds + rounded(static_cast<std::size_t>(tiles) * sizeof(RangeBounds));
+    staging = kernel + rounded(kernel_bytes);
+  }
+};
+
+class Runner final : public CudaBackend {
+ public:
+  Runner(const AttentionProblem& problem, const RankProgram& program, const Dependencies& dependencies,
+         std::vector<BufferMemory> memory, const Scratch& scratch, StreamLink& link, const CudaOptions& options);
+
+  void begin_run() override;
+  void issue(int step) override;
+  void end_run() override;
+  void abandon_run() noexcept override { session_->end_run(); }
+  void wait() override;
+  double seconds() const override { return finished_.seconds_since(origin_.handle()); }
+  StepTimes times(int step) const override;
+
+ private:
+  // Of a step that computes.
+  struct Computed {
+    Event began{Timing::on}, ended{Timing::on};
+    std::vector<int> joins;  // exchanges it waits for
+  };
+
+  void start_exchange(std::size_t step);
+  void join(int exchange);
+  int last_computed(int step) const;
+  // Puts the ranges of one run of keys where the attend's kernel reads them.
+  kernels::cuda::KeyRanges ranges(const StepTables::Attended& attended, const StepTables::Run& run);
+
+  void run(const Exchange&) {}
+  void run(const Attend& s);
+  void run(const AttendBackward& s);
+  void run(const Clear& s);
+  void run(const Merge& s) { kernels::cuda::merge(state(s.into), state(s.from), stream_); }
+  void run(const Add& s);
+  void run(const Compose& s) { kernels::cuda::compose(scan(s.into), scan(s.earlier), stream_); }
+  void run(const Copy& s);
+  void run(const Normalize& s) {
+    kernels::cuda::normalize(state(s.state), tensor(s.into, 0), tensor(s.into, 1), stream_);
+  }
+  void run(const Delta& s) {
+    kernels::cuda::delta(tensor(s.output, 0), tensor(s.grad_output, 0), tensor(s.into, 0), stream_);
+  }
+
+  std::size_t parts(const Slice& slice) const { return memory_[static_cast<std::size_t>(slice.buffer)].size(); }
+  TensorView tensor(const Slice& slice, std::size_t component) const {
+    return rows(memory_[static_cast<std::size_t>(slice.buffer)][component], slice);
+  }
+  kernels::cuda::State state(const Slice& s) const { return {tensor(s, 0), tensor(s, 1), tensor(s, 2)}; }
+  kernels::cuda::ScanState scan(const Slice& s) const { return {tensor(s, 0), tensor(s, 1)}; }
+
+  const AttentionProblem& problem_;
+  const RankProgram& program_;
+  const Dependencies& dependencies_;
+  const CudaOptions options_;
+  const std::vector<BufferMemory> memory_;
+  const std::vector<StepFusion> fusion_;
+  const std::vector<Slice> gaps_;
+  const StepTables tables_;
+  const Scratch scratch_;
+  const ScratchPlan places_;
+  const StreamHandle stream_;
+  Event origin_{Timing::on}, finished_{Timing::on};
+  std::vector<std::unique_ptr<Computed>> computed_;  // by step; null for exchanges and skipped steps
+  std::vector<int> exchange_of_step_, step_of_exchange_;
+  std::vector<int> behind_;  // by exchange: the last computing step it depends on, or -1
+  std::unique_ptr<StreamSession> session_;
+
+  // Of the run.
+  int current_ = -1;
+  std::vector<char> joined_;                    // exchanges that computation already stands behind
+  std::pair<std::size_t, std::size_t> filled_;  // whose ranges lie in the scratch
+  static constexpr std::pair<std::size_t, std::size_t> kNothing = {SIZE_MAX, SIZE_MAX};
+};
+
+Runner::Runner(const AttentionProblem& problem, const RankProgram& program, const Dependencies& dependencies,
+               std::vector<BufferMemory> memory, const Scratch& scratch, StreamLink& link, const CudaOptions& options)
+    : problem_(problem),
+      program_(program),
+      dependencies_(dependencies),
+      options_(options),
+      memory_(std::move(memory)),
+      fusion_(fuse(program)),
+      gaps_(gaps(program)),
+      tables_(problem, program),
+      scratch_(scratch),
+      places_(problem, program),
+      stream_(static_cast<StreamHandle>(options.stream)),
+      computed_(program.steps.size()),
+      filled_(kNothing) {
+  ProgramExchanges exchanges = exchanges_of(program, dependencies, memory_);
+  const std::size_t needed = places_.staging + rounded(link.staging_bytes(exchanges.exchanges));
+  ORRERY_CHECK(scratch.run.size() >= needed, scratch.run.size(), " bytes of scratch where ", needed, " are needed");
+  const std::span<const std::byte> tables = tables_.block();
+  ORRERY_CHECK(scratch.tables.size() >= tables.size(), scratch.tables.size(), " bytes for ", tables.size());
+  ORRERY_CUDA_CHECK(
+      cudaMemcpyAsync(scratch.tables.data(), tables.data(), tables.size(), cudaMemcpyHostToDevice, stream_));
+
+  exchange_of_step_ = std::move(exchanges.of_step);
+  for (std::size_t i = 0; i < program.steps.size(); ++i) {
+    if (exchange_of_step_[i] >= 0) {
+      step_of_exchange_.push_back(static_cast<int>(i));
+      continue;
+    }
+    if (fusion_[i].skipped) continue;
+    computed_[i] = std::make_unique<Computed>();
+    for (int source : {static_cast<int>(i), fusion_[i].clear, fusion_[i].normalize}) {
+      if (source < 0) continue;
+      for (int earlier : dependencies.of(source)) {
+        const int e = exchange_of_step_[static_cast<std::size_t>(earlier)];
+        if (e >= 0 && earlier < static_cast<int>(i)) computed_[i]->joins.push_back(e);
+      }
+    }
+  }
+  for (int step : step_of_exchange_) behind_.push_back(last_computed(step));
+  joined_.assign(exchanges.exchanges.size(), 0);
+  session_ = link.prepare(std::move(exchanges.exchanges), scratch_.run.data() + places_.staging);
+}
+
+void Runner::begin_run() {
+  const DeviceGuard guard(options_.device);
+  std::fill(joined_.begin(), joined_.end(), 0);
+  filled_ = kNothing;
+  session_->begin_run();
+  for (const Slice& gap : gaps_) {
+    for (std::size_t c = 0; c < parts(gap); ++c) kernels::cuda::clear(tensor(gap, c), stream_);
+  }
+  origin_.record(stream_);
+}
+
+void Runner::issue(int step) {
+  const DeviceGuard guard(options_.device);
+  const auto index = static_cast<std::size_t>(step);
+  if (exchange_of_step_[index] >= 0) {
+    const int e = exchange_of_step_[index], last = behind_[static_cast<std::size_t>(e)];
+    session_->start(e, last < 0 ? origin_.handle() : computed_[static_cast<std::size_t>(last)]->ended.handle());
+    return;
+  }
+  if (fusion_[index].skipped) return;
+  const Computed& computed = *computed_[index];
+  for (int exchange : computed.joins) join(exchange);
+  current_ = step;
+  computed.began.record(stream_);
+  std::visit([&](const auto& s) { run(s); }, program_.steps[index]);
+  computed.ended.record(stream_);
+}
+
+// The last computing step that an exchange depends on, or -1; computation is in order, so that one stands for all.
+int Runner::last_computed(int step) const {
+  int last = -1;
+  for (int earlier : dependencies_.of(step)) {
+    if (computed_[static_cast<std::size_t>(earlier)]) last = std::max(last, earlier);
+    if (!fusion_[static_cast<std::size_t>(earlier)].skipped) continue;
+    for (int i = last + 1; i < step; ++i) {  // who has taken it over
+      const StepFusion& note = fusion_[static_cast<std::size_t>(i)];
+      if (note.normalize == earlier || note.clear == earlier) last = i;
+    }
+  }
+  return last;
+}
+
+void Runner::join(int exchange) {
+  if (joined_[static_cast<std::size_t>(exchange)] != 0) return;
+  try {
+    session_->join(exchange, stream_, options_.timeout_seconds);
+  } catch (const Error& error) {
+    fail(error.code(), exchange_error(program_, step_of_exchange_[static_cast<std::size_t>(exchange)], error.what()));
+  }
+  joined_[static_cast<std::size_t>(exchange)] = 1;
+}
+
+void Runner::end_run() {
+  const DeviceGuard guard(options_.device);
+  for (std::size_t e = 0; e < joined_.size(); ++e) join(static_cast<int>(e));
+  finished_.record(stream_);
+  session_->end_run();
+}
+
+void Runner::wait() {
+  const DeviceGuard guard(options_.device);
+  for (std::size_t e = 0; e < joined_.size(); ++e) {
+    try {
+      session_->wait(static_cast<int>(e), options_.timeout_seconds);
+    } catch (const Error& error) {
+      fail(error.code(), exchange_error(program_, step_of_exchange_[e], error.what()));
+    }
+  }
+  finished_.wait_until_reached();
+}
+
+StepTimes Runner::times(int step) const {
+  const auto index = static_cast<std::size_t>(step);
+  StepTimes times;
+  if (exchange_of_step_[index] >= 0) {
+    const ExchangeTimes moved = session_->times(exchange_of_step_[index], origin_.handle());
+    times.began = moved.began;
+    times.ended = moved.ended;
+    return times;
+  }
+  if (const auto& computed = computed_[index]) {
+    times.began = computed->began.seconds_since(origin_.handle());
+    times.ended = computed->ended.seconds_since(origin_.handle());
+    return times;
+  }
+  for (std::size_t before = index; before-- > 0;) {  // a step that others have taken over takes no time of its own
+    if (!computed_[before]) continue;
+    times.began = times.ended = computed_[before]->ended.seconds_since(origin_.handle());
+    break;
+  }
+  return times;
+}
+
+kernels::cuda::KeyRanges Runner::ranges(const StepTables::Attended& attended, const StepTables::Run& run) {
+  if (attended.mask_free) return {};
+  auto* key_rows = reinterpret_cast<KeyRange*>(scratch_.run.data());
+  auto* bounds = reinterpret_cast<RangeBounds*>(scratch_.run.data() + places_.bounds);
+  const std::pair wanted(attended.query_spans, run.key_spans);
+  if (filled_ != wanted || run.tokens == 0) {
+    kernels::cuda::FillKeyRanges call = tables_.fill(current_, run, scratch_.tables.data());
+    call.rows = key_rows;
+    call.tiles = bounds;
+    kernels::cuda::fill_key_ranges(call, stream_);
+    filled_ = run.tokens == 0 ? kNothing : wanted;
+  }
+  return {key_rows, bounds};
+}
+
+void Runner::run(const Attend& s) {
+  const TensorView key = tensor(s.key_value, 0), value = tensor(s.key_value, 1);
+  const StepTables::Attended& attended = tables_.of(current_);
+  const StepFusion& fusion = fusion_[static_cast<std::size_t>(current_)];
+  for (std::size_t i = 0; i < attended.runs.size(); ++i) {
+    const StepTables::Run& run = attended.runs[i];
+    const Slice keys{0, run.begin, run.tokens, 0, s.key_value.heads};
+    kernels::cuda::AttendForward call{};
+    call.query = tensor(s.query, 0);
+    call.key = rows(key, keys);
+    call.value = rows(value, keys);
+    call.accumulator = tensor(s.state, 0);
+    call.row_max = tensor(s.state, 1);
+    call.row_sum = tensor(s.state, 2);
+    call.key_ranges = ranges(attended, run);
+    call.scale = static_cast<float>(problem_.effective_scale());
+    call.first = fusion.clear >= 0 && i == 0;
+    call.last = fusion.normalize >= 0 && i + 1 == attended.runs.size();
+    if (call.last) {
+      call.out = tensor(fusion.output, 0);
+      call.lse = tensor(fusion.output, 1);
+    }
+    kernels::cuda::attend_forward(call, stream_);
+  }
+}
+
+void Runner::run(const AttendBackward& s) {
+  const TensorView key = tensor(s.key_value, 0), value = tensor(s.key_value, 1);
+  const TensorView grad_key = tensor(s.grad_key_value, 0), grad_value = tensor(s.grad_key_value, 1);
+  const StepTables::Attended& attended = tables_.of(current_);
+  for (const StepTables::Run& run : attended.runs) {
+    const Slice keys{0, run.begin, run.tokens, 0, s.key_value.heads};
+    kernels::cuda::AttendBackward call{};
+    call.query = tensor(s.query, 0);
+    call.grad_out = tensor(s.grad_output, 0);
+    call.key = rows(key, keys);
+    call.value = rows(value, keys);
+    call.lse = tensor(s.output, 1);
+    call.delta = tensor(s.delta, 0);
+    call.grad_query = tensor(s.grad_query, 0);
+    call.grad_key = rows(grad_key, keys);
+    call.grad_value = rows(grad_value, keys);
+    call.key_ranges = ranges(attended, run);
+    call.scale = static_cast<float>(problem_.effective_scale());
+    call.deterministic = options_.deterministic;
+    call.scratch = scratch_.run.data() + places_.kernel;
+    kernels::cuda::attend_backward(call, stream_);
+  }
+}
+
+void Runner::run(const Clear& s) {
+  const BufferKind kind = program_.buffers[static_cast<std::size_t>(s.into.buffer)].kind;
+  if (kind == BufferKind::state) {
+    kernels::cuda::clear_state(state(s.into), stream_);
+  } else if (kind == BufferKind::scan) {
+    kernels::cuda::clear_scan(scan(s.into), stream_);
+  } else {
+    for (std::size_t c = 0; c < parts(s.into); ++c) kernels::cuda::clear(tensor(s.into, c), stream_);
+  }
+}
+
+void Runner::run(const Add& s) {
+  for (std::size_t c = 0; c < parts(s.into); ++c) kernels::cuda::add(tensor(s.into, c), tensor(s.from, c), stream_);
+}
+
+void Runner::run(const Copy& s) {
+  for (std::size_t c = 0; c < parts(s.into); ++c) kernels::cuda::copy(tensor(s.into, c), tensor(s.from, c), stream_);
+}
+
+// A tensor of the caller's, as unfavourable as it may be: no two rows lie together.
+TensorView scattered(const Component& c, const Buffer& buffer, std::int64_t batch) {
+  const std::int64_t row = c.width + 8, token = row * (buffer.heads + 1);
+  return {nullptr, c.dtype, batch, buffer.tokens, buffer.heads, c.width, token * (buffer.tokens + 1), token, row};
+}
+
+}  // namespace
+
+OwnStream open_stream(int device) {
+  const DeviceGuard guard(device);
+  cudaStream_t stream = nullptr;
+  ORRERY_CUDA_CHECK(cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking));
+  return OwnStream(stream);
+}
+
+void CloseStream::operator()(void* stream) const noexcept {
+  cudaStreamDestroy(static_cast<cudaStream_t>(stream));
+}
+
+std::string refuses(const AttentionProblem& problem) {
+  const char* reason = kernels::cuda::attend_refuses(problem.dtype, problem.head_dim);
+  return reason == nullptr ? std::string() : reason;
+}
+
+std::string refuses(const TensorView& tensor) {
+  return kernels::cuda::attend_takes(tensor) ? ""
+                                             : "16-bit tensors must begin, and have strides, at multiples of 16 bytes";
+}
+
+ScratchBytes scratch_bytes(const AttentionProblem& problem, const RankProgram& program, StreamLink& link) {
+  const RankProgram* const programs[] = {&program};
+  const Arena arena(problem, programs);
+  auto* const base = reinterpret_cast<std::byte*>(kDeviceAlignment);  // only its alignment matters
+  std::vector<BufferMemory> memory;
+  for (std::size_t i = 0; i < program.buffers.size(); ++i) {
+    const Buffer& buffer = program.buffers[i];
+    if (buffer.role == BufferRole::workspace || buffer.role == BufferRole::kept) {
+      memory.push_back(arena.place(0, static_cast<int>(i), base));
+      continue;
+    }
+    BufferMemory& tensors = memory.emplace_back();
+    for (const Component& c : components(buffer, problem.head_dim)) {
+      tensors.push_back(scattered(c, buffer, problem.batch));
+    }
+  }
+  const ProgramExchanges exchanges = exchanges_of(program, Dependencies(program), memory);
+  return {rounded(StepTables(problem, program).block().size()),
+          ScratchPlan(problem, program).staging + rounded(link.staging_bytes(exchanges.exchanges))};
+}
+
+std::unique_ptr<CudaBackend> make_cuda_backend(const AttentionProblem& problem, const RankProgram& program,
+                                               const Dependencies& dependencies, std::vector<BufferMemory> memory,
+                                               const Scratch& scratch, StreamLink& link, const CudaOptions& options) {
+  const DeviceGuard guard(options.device);
+  return std::make_unique<Runner>(problem, program, dependencies, std::move(memory), scratch, link, options);
+}
+
+}  // namespace orrery::cuda

@@ -1,0 +1,32 @@
+// A build without CUDA: there is nothing to compute on.
+#include "backend/cuda/cuda_backend.hpp"
+#include "orrery/error.hpp"
+
+namespace orrery::cuda {
+namespace {
+
+constexpr const char* kSentence = "this build has no CUDA backend; configure with the preset cuda";
+
+}  // namespace
+
+OwnStream open_stream(int) {
+  refuse(kSentence);
+}
+void CloseStream::operator()(void*) const noexcept {}
+
+std::string refuses(const AttentionProblem&) {
+  return kSentence;
+}
+std::string refuses(const TensorView&) {
+  return kSentence;
+}
+ScratchBytes scratch_bytes(const AttentionProblem&, const RankProgram&, StreamLink&) {
+  refuse(kSentence);
+}
+std::unique_ptr<CudaBackend> make_cuda_backend(const AttentionProblem&, const RankProgram&, const Dependencies&,
+                                               std::vector<BufferMemory>, const Scratch&, StreamLink&,
+                                               const CudaOptions&) {
+  refuse(kSentence);
+}
+
+}  // namespace orrery::cuda

@@ -1,0 +1,191 @@
+#include "orrery/attention.hpp"
+
+#include <span>
+#include <vector>
+
+#include "c_api/handles.hpp"
+#include "orrery/generate.hpp"
+#include "orrery/trace.hpp"
+#include "orrery/verify.hpp"
+
+using namespace orrery;
+using namespace orrery::c_api;
+
+namespace {
+
+TensorView view_of(const orrery_tensor& t) {
+  return {t.data,  dtype_of(t.dtype), t.batch,        t.tokens,     t.heads,
+          t.width, t.batch_stride,    t.token_stride, t.head_stride};
+}
+
+orrery_tensor tensor_of(const TensorView& v) {
+  return {v.data,         static_cast<orrery_dtype>(v.dtype),
+          v.batch,        v.tokens,
+          v.heads,        v.width,
+          v.batch_stride, v.token_stride,
+          v.head_stride};
+}
+
+AttentionTensors views_of(const orrery_tensors* tensors) {
+  require(tensors, "tensors");
+  const orrery_tensors defaults = ORRERY_TENSORS_INIT;
+  const orrery_tensors t = read(tensors, defaults, "tensors");
+  return {.query = view_of(t.query),
+          .key = view_of(t.key),
+          .value = view_of(t.value),
+          .out = view_of(t.out),
+          .lse = view_of(t.lse),
+          .grad_out = view_of(t.grad_out),
+          .grad_query = view_of(t.grad_query),
+          .grad_key = view_of(t.grad_key),
+          .grad_value = view_of(t.grad_value)};
+}
+
+AttentionOptions options_of(const orrery_attention_options* options) {
+  constexpr int kMostThreads = 1024;
+  const orrery_attention_options defaults = ORRERY_ATTENTION_OPTIONS_INIT;
+  const orrery_attention_options given = read(options, defaults, "options");
+  if (given.threads < 1 || given.threads > kMostThreads) refuse(given.threads, " threads; 1 to ", kMostThreads);
+  AttentionOptions known;
+  known.threads = given.threads;
+  known.record_steps = given.record_steps != 0;
+  known.device = device_of(given.device);
+  if (given.use_stream != 0) known.stream = given.stream;
+  known.deterministic = given.deterministic != 0;
+  return known;
+}
+
+Generated generated_of(orrery_generated tensor) {
+  if (tensor < ORRERY_QUERY || tensor > ORRERY_GRAD_OUT) refuse("there is no generated tensor ", tensor);
+  return static_cast<Generated>(tensor);
+}
+
+// Calls on an attention fail into its context.
+template <typename Body>
+orrery_status on(orrery_attention* attention, const Body& body) {
+  if (attention == nullptr) return ORRERY_INVALID;
+  return guarded(ToRank{*attention->rank}, body);
+}
+
+}  // namespace
+
+orrery_tensor orrery_dense(void* data, orrery_dtype dtype, int64_t batch, int64_t tokens, int64_t heads,
+                           int64_t width) {
+  // A dtype that is none is refused where the tensor is used.
+  orrery_tensor tensor = tensor_of(TensorView::dense(data, Dtype::fp32, batch, tokens, heads, width));
+  tensor.dtype = dtype;
+  return tensor;
+}
+
+orrery_tensor orrery_rows(float* data, int64_t batch, int64_t heads, int64_t tokens) {
+  return tensor_of(TensorView::rows(data, batch, heads, tokens));
+}
+
+orrery_status orrery_generate(orrery_context* context, const orrery_plan* plan, orrery_generated tensor, uint64_t seed,
+                              const orrery_tensor* into, orrery_device device) {
+  if (context == nullptr) return ORRERY_INVALID;
+  return guarded(ToRank{*context->rank}, [&] {
+    require(plan, "plan");
+    require(into, "into");
+    const World& world = *context->rank->world;
+    if (plan->plan.topology.world_size != world.world_size()) {
+      refuse("the plan is for ", plan->plan.topology.world_size, " ranks, the world has ", world.world_size());
+    }
+    const TensorView view = view_of(*into);
+    if (view.elements() > 0) require(view.data, "the tensor's data");
+    generate(view, generated_of(tensor), seed, plan->plan.layout.shard(world.rank()), device_of(device));
+  });
+}
+
+float orrery_generated_value(orrery_generated tensor, uint64_t seed, int64_t batch, int64_t position, int64_t head,
+                             int64_t column) {
+  return generated_value(static_cast<Generated>(tensor), seed, batch, position, head, column);
+}
+
+orrery_status orrery_attention_create(orrery_context* context, const orrery_plan* plan,
+                                      const orrery_attention_options* options, orrery_attention** attention) {
+  if (context == nullptr) return ORRERY_INVALID;
+  return guarded(ToRank{*context->rank}, [&] {
+    require(attention, "attention");
+    *attention = nullptr;
+    require(plan, "plan");
+    const AttentionOptions known = options_of(options);
+    *attention = new orrery_attention{context->rank, known.device, Attention(*context->rank->world, plan->plan, known),
+                                      std::nullopt};
+  });
+}
+
+void orrery_attention_destroy(orrery_attention* attention) {
+  delete attention;
+}
+
+size_t orrery_attention_workspace_bytes(const orrery_attention* attention) {
+  return attention == nullptr ? 0 : attention->attention.workspace_bytes();
+}
+
+orrery_status orrery_attention_bind(orrery_attention* attention, const orrery_tensors* tensors, void* workspace,
+                                    size_t workspace_bytes) {
+  return on(attention, [&] {
+    attention->bound.reset();
+    const AttentionTensors views = views_of(tensors);
+    if (workspace_bytes > 0) require(workspace, "workspace");
+    attention->attention.bind(views, {static_cast<std::byte*>(workspace), workspace_bytes});
+    attention->bound = views;
+  });
+}
+
+orrery_status orrery_attention_forward(orrery_attention* attention) {
+  return on(attention, [&] { attention->attention.forward(); });
+}
+
+orrery_status orrery_attention_backward(orrery_attention* attention) {
+  return on(attention, [&] { attention->attention.backward(); });
+}
+
+orrery_status orrery_attention_wait(orrery_attention* attention) {
+  return on(attention, [&] { attention->attention.wait(); });
+}
+
+orrery_status orrery_attention_timeline(orrery_attention* attention, orrery_pass pass, orrery_timeline* timeline) {
+  return on(attention, [&] {
+    const Timeline t = attention->attention.timeline(pass_of(pass));
+    orrery_timeline filled = ORRERY_TIMELINE_INIT;
+    filled.seconds = t.seconds;
+    filled.compute_seconds = t.compute_seconds;
+    filled.exposed_comm_seconds = t.exposed_comm_seconds;
+    write(filled, timeline, "timeline");
+  });
+}
+
+int64_t orrery_attention_timeline_json(orrery_attention* attention, orrery_pass pass, char* text, size_t text_size) {
+  if (attention == nullptr) return -ORRERY_INVALID;
+  return guarded_number(ToRank{*attention->rank}, [&] {
+    return give(to_chrome_json({attention->attention.timeline(pass_of(pass))}), text, text_size);
+  });
+}
+
+orrery_status orrery_attention_verify(orrery_attention* attention, const orrery_verify_options* options,
+                                      orrery_verification* verification) {
+  return on(attention, [&] {
+    const orrery_verify_options defaults = ORRERY_VERIFY_OPTIONS_INIT;
+    const orrery_verify_options given = read(options, defaults, "options");
+    require(verification, "verification");
+    static_cast<void>(size_given(verification, "verification"));
+    if (!attention->bound) refuse("no tensors are bound");
+    attention->attention.wait();
+    const Plan& plan = attention->attention.plan();
+    const Verification v =
+        verify(*attention->rank->world, plan, *attention->bound, given.backward != 0 && plan.options.backward,
+               given.full != 0 ? VerifyMode::full : VerifyMode::sample, given.seed, attention->device);
+    orrery_verification filled = ORRERY_VERIFICATION_INIT;
+    filled.rows = v.rows;
+    filled.wrong = v.wrong;
+    filled.out_rel_l2 = v.out_rel_l2;
+    filled.lse_max_abs = v.lse_max_abs;
+    filled.dq_rel_l2 = v.dq_rel_l2;
+    filled.dk_rel_l2 = v.dk_rel_l2;
+    filled.dv_rel_l2 = v.dv_rel_l2;
+    write(filled, verification, "verification");
+    if (v.wrong > 0) fail(ErrorCode::verification, v.wrong, " wrong rows; the worst: ", v.worst);
+  });
+}

@@ -1,0 +1,38 @@
+// A build without CUDA: no devices, and a sentence for whoever asks for one.
+#include <cstring>
+
+#include "device/cuda_runtime.hpp"
+#include "orrery/device.hpp"
+#include "orrery/error.hpp"
+
+namespace orrery {
+
+bool has_cuda_backend() {
+  return false;
+}
+std::vector<CudaDeviceInfo> cuda_devices() {
+  return {};
+}
+std::string cuda_runtime_version() {
+  return "none";
+}
+std::string cuda_driver_version() {
+  return "none";
+}
+void copy_bytes(void* into, const void* from, std::size_t bytes) {
+  if (bytes > 0) std::memcpy(into, from, bytes);
+}
+void synchronize(Device) {}
+std::int64_t memory_in_use(Device) {
+  return 0;
+}
+
+namespace device {
+
+std::byte* allocate(int, std::size_t) {
+  refuse("this build has no CUDA backend; configure with the preset cuda");
+}
+void release(int, std::byte*) noexcept {}
+
+}  // namespace device
+}  // namespace orrery

@@ -1,0 +1,108 @@
+// The front of the attention kernels: what they take, and which of them a call is for.
+#include "kernels/cuda/attend.hpp"
+
+#include <cstdint>
+
+#include "kernels/cuda/attend_backward.hpp"
+#include "kernels/cuda/attend_forward.hpp"
+#include "kernels/cuda/attend_fp32.hpp"
+#include "kernels/cuda/shapes.hpp"
+#include "orrery/error.hpp"
+
+namespace orrery::kernels::cuda {
+namespace {
+
+constexpr std::int64_t kMaxHeadDim = 256;
+constexpr std::int64_t kMaxTileKeys = 1024;  // no kernel's tile of keys is larger: indices past a block's end fit
+constexpr std::int64_t kAlignment = 16;      // of 16-bit tensors, in bytes
+
+void check_operands(const TensorView& query, const TensorView& key, const TensorView& value,
+                    const KeyRanges& key_ranges) {
+  const char* refused = attend_refuses(query.dtype, query.width);
+  ORRERY_CHECK(refused == nullptr, refused);
+  ORRERY_CHECK(key.dtype == query.dtype && value.dtype == query.dtype, "dtypes differ: ", to_string(query.dtype), ", ",
+               to_string(key.dtype), " and ", to_string(value.dtype));
+  check_same_shape(key, value);
+  ORRERY_CHECK(key.width == query.width, "head_dims differ: ", query.width, " and ", key.width);
+  ORRERY_CHECK(key.heads > 0 ? query.heads % key.heads == 0 : query.heads == 0, query.heads, " heads over ", key.heads);
+  ORRERY_CHECK(query.batch == key.batch, "batches differ: ", query.batch, " and ", key.batch);
+  ORRERY_CHECK(key.tokens < INT32_MAX - kMaxTileKeys, "a block of ", key.tokens, " keys");
+  ORRERY_CHECK((key_ranges.rows == nullptr) == (key_ranges.tiles == nullptr), "key ranges without their bounds");
+  for (const TensorView& t : {query, key, value}) {
+    ORRERY_CHECK(attend_takes(t), "a tensor that is not aligned to 16 bytes: ", t.data);
+  }
+}
+
+// A tensor of a call: fp32, [batch, tokens, heads, width] as of `like`.
+void check_floats(const TensorView& tensor, const TensorView& like, std::int64_t width) {
+  check_fp32({tensor});
+  check_same_rows(tensor, like);
+  ORRERY_CHECK(tensor.width == width, "rows of ", tensor.width, " instead of ", width);
+}
+
+}  // namespace
+
+const char* attend_refuses(Dtype dtype, std::int64_t head_dim) {
+  if (head_dim < 1 || head_dim > kMaxHeadDim) return "CUDA kernels take a head_dim from 1 to 256";
+  if (dtype != Dtype::fp32 && head_dim % 8 != 0)
+    return "CUDA kernels take a head_dim that is a multiple of 8 in bf16 and fp16";
+  return nullptr;
+}
+
+bool attend_takes(const TensorView& tensor) {
+  if (tensor.dtype == Dtype::fp32) return true;
+  const auto element = static_cast<std::int64_t>(size_of(tensor.dtype));
+  const auto fits = [&](std::int64_t extent, std::int64_t stride) {
+    return extent <= 1 || stride * element % kAlignment == 0;
+  };
+  return reinterpret_cast<std::uintptr_t>(tensor.data) % kAlignment == 0 && fits(tensor.batch, tensor.batch_stride) &&
+         fits(tensor.tokens, tensor.token_stride) && fits(tensor.heads, tensor.head_stride);
+}
+
+void attend_forward(const AttendForward& call, device::StreamHandle stream) {
+  const TensorView& query = call.query;
+  check_operands(query, call.key, call.value, call.key_ranges);
+  if (!call.first || !call.last) {
+    check_floats(call.accumulator, query, query.width);
+    check_floats(call.row_max, query, 1);
+    check_floats(call.row_sum, query, 1);
+  }
+  if (call.last) {
+    check_same_shape(call.out, query);
+    check_floats(call.lse, query, 1);
+    ORRERY_CHECK(call.out.dtype == query.dtype, "out of dtype ", to_string(call.out.dtype));
+    ORRERY_CHECK(attend_takes(call.out), "out is not aligned to 16 bytes: ", call.out.data);
+  }
+  if (query.elements() == 0) return;
+  if (query.dtype == Dtype::fp32) {
+    attend_forward_fp32(call, stream);
+  } else {
+    attend_forward_16bit(call, stream);
+  }
+}
+
+std::size_t attend_backward_scratch_bytes(std::int64_t batch, std::int64_t query_len, std::int64_t heads, std::int64_t,
+                                          std::int64_t, std::int64_t) {
+  return attend_backward_16bit_scratch_bytes(batch, query_len, heads);  // fp32 needs none
+}
+
+void attend_backward(const AttendBackward& call, device::StreamHandle stream) {
+  const TensorView &query = call.query, &key = call.key;
+  check_operands(query, key, call.value, call.key_ranges);
+  check_same_shape(query, call.grad_out);
+  ORRERY_CHECK(call.grad_out.dtype == query.dtype, "grad_out of dtype ", to_string(call.grad_out.dtype));
+  ORRERY_CHECK(attend_takes(call.grad_out), "grad_out is not aligned to 16 bytes: ", call.grad_out.data);
+  check_floats(call.lse, query, 1);
+  check_floats(call.delta, query, 1);
+  check_floats(call.grad_query, query, query.width);
+  check_floats(call.grad_key, key, key.width);
+  check_floats(call.grad_value, key, key.width);
+  if (query.elements() == 0 || key.elements() == 0) return;
+  if (query.dtype == Dtype::fp32) {
+    attend_backward_fp32(call, stream);
+  } else {
+    attend_backward_16bit(call, stream);
+  }
+}
+
+}  // namespace orrery::kernels::cuda

@@ -1,0 +1,422 @@
+// The backward pass of one block of key-values, on tensor cores, in the order of FlashAttention-2 (Dao, 2023) with the
+// scores transposed. A thread block owns a tile of keys of one KV head: K and V stay in shared memory, dK and dV in
+// registers, while the query tiles that see these keys pass by, each with every query head of the group. A step:
+//
+//   S^T = K Q^T             P^T = 2^(S^T scale log2(e) - lse log2(e))        0 where a query does not see a key
+//   dP^T = V dO^T           dS^T = P^T (dP^T - delta)
+//   dV += P^T dO            dK += dS^T Q            dQ += dS K               dK and dQ times the scale when they leave
+//
+// A warp computes a patch of S^T, 32 keys by the queries of its side, and finds P^T and dS^T in its registers as the
+// left operands of dV and dK. It owns 32 keys by the columns of its side of dV and dK, which need the queries of all
+// sides: the patches of the others, and all of dS for dQ, come through shared memory.
+//
+// Blocks share nothing but dQ, to which they add in global memory. When the order matters, they add to a query tile in
+// turn (backward_visits.cuh): a counter a query tile and head says whose turn it is. A block only ever waits for blocks
+// with lower tiles of keys; these have drawn lower tickets, and who has drawn a ticket is running; the lowest ticket
+// that is not done waits for nobody. So every wait ends, however few blocks a device can hold.
+#pragma once
+
+#include <cuda_runtime.h>
+
+#include <climits>
+#include <cmath>
+#include <cstddef>
+#include <cstdint>
+
+#include "kernels/cuda/backward_args.cuh"
+#include "kernels/cuda/backward_tiling.cuh"
+#include "kernels/cuda/backward_visits.cuh"
+#include "kernels/cuda/ptx.cuh"
+#include "kernels/cuda/smem_tile.cuh"
+#include "kernels/cuda/warp_product.cuh"
+
+namespace orrery::kernels::cuda {
+
+template <typename Element, typename Tiling>
+class BackwardBlock {
+  static constexpr int kDim = Tiling::kHeadDim, kQueries = Tiling::kQueries, kKeys = Tiling::kKeys;
+  static constexpr int kThreads = Tiling::kThreads, kStages = Tiling::kStages;
+  static constexpr int kSteps = 4;  // at hand: the one before, the running one, the next, the one after
+
+  using KeyTile = SmemTile<Element, kKeys, kDim>;
+  using QueryTile = SmemTile<Element, kQueries, kDim>;
+  using ScoreTile = SmemTile<Element, kKeys, kQueries>;  // transposed: a row a key
+  using Rule = VisitRule<kQueries, kKeys>;
+
+  // Fragments. Scores: 32 keys as m16 blocks, the queries of a side as n8.
+  static constexpr int kKeyBlocks = Tiling::kWarpKeys / 16;
+  static constexpr int kQuerySteps = Tiling::kSideQueries / 16;
+  using Scores = float[kKeyBlocks][2 * kQuerySteps][4];
+  using Packed = std::uint32_t[kQuerySteps][kKeyBlocks][4];
+  using KeyGrads = float[kKeyBlocks][Tiling::kSideColumns / 8][4];
+  using QueryGrads = float[Tiling::kDqRows / 16][Tiling::kDqColumns / 8][4];
+
+ public:
+  struct Stage {
+    QueryTile query, grad_out;
+  };
+  struct Shared {
+    KeyTile key, value;
+    Stage stages[kStages];
+    ScoreTile probabilities, grad_scores;
+    float lse_delta[2 * kQueries];           // lse times log2(e), +inf for a row that gets no gradient; then delta
+    std::int32_t first_key, batch, kv_head;  // what the block is for
+    Walk walk;
+    Step steps[kSteps];  // step i is [i % kSteps]
+  };
+
+  __device__ __forceinline__ BackwardBlock(const BackwardArgs<Element>& args, Shared& shared)
+      : args_(args), shared_(shared) {}
+
+  __device__ __forceinline__ void run() {
+    take_place();
+    load_keys();
+    shared_.walk.begin<kThreads>(rule());
+    if (thread_index() < kWarp) {
+      put_step();
+      put_step();
+    }
+    __syncthreads();
+    if (shared_.steps[0].tile < 0) {
+      cp_async_wait<0>();
+      return;
+    }
+    load_queries(shared_.steps[0], shared_.stages[0]);
+    store_row(load_row(shared_.steps[0]), shared_.steps[0]);
+
+    const Step* running = &shared_.steps[0];
+    for (; running->tile >= 0; running = &other_step(*running, 1)) {
+      cp_async_wait<0>();
+      __syncthreads();  // the step's tiles are there, nobody reads those of the step before, and its dQ is added
+      const Step& step = *running;
+      Step& following = other_step(step, 1);
+      if (step.number > 0) pass_turn(other_step(step, -1));
+      Stage& stage = shared_.stages[step.number % kStages];
+      if (step.dead) bury(stage);
+      if (kStages == 2 && following.tile >= 0) load_queries(following, shared_.stages[following.number % kStages]);
+      Packed probabilities, grad_scores;
+      differentiate(step, stage, probabilities, grad_scores);
+      add_own(grad_value_, stage.grad_out, probabilities);
+      add_own(grad_key_, stage.query, grad_scores);
+      __syncthreads();  // all patches are shared, and lse and delta no longer needed
+      const float row = following.tile >= 0 ? load_row(following) : 0;
+      add_others(grad_value_, stage.grad_out, shared_.probabilities);
+      store_row(row, following);
+      add_others(grad_key_, stage.query, shared_.grad_scores);
+      if constexpr (kStages == 1) {
+        __syncthreads();  // nobody reads Q and dO any more
+        if (following.tile >= 0) load_queries(following, stage);
+      }
+      add_query_grads(step);
+      if (thread_index() < kWarp) put_step();
+    }
+    __syncthreads();
+    pass_turn(other_step(*running, -1));
+    add_to(args_.grad_value, grad_value_, 1.0f);
+    add_to(args_.grad_key, grad_key_, args_.scale);
+  }
+
+ private:
+  // Where a thread's warp stands in the grid of warps.
+  struct Place {
+    int lane, warp, side, key;  // key: the first of the warp's in the tile
+  };
+  static __device__ __forceinline__ Place place() {
+    const auto thread = static_cast<unsigned>(thread_index());
+    const unsigned warp = thread / kWarp;
+    return {static_cast<int>(thread % kWarp), static_cast<int>(warp), static_cast<int>(warp % Tiling::kSides),
+            static_cast<int>(warp / Tiling::kSides * Tiling::kWarpKeys)};
+  }
+
+  // What the block is for, by its ticket: the lowest tiles of keys first, those of all heads side by side.
+  __device__ __forceinline__ void take_place() {
+    if (thread_index() == 0) {
+      const std::int32_t ticket = atomicAdd(args_.ticket, 1);
+      const std::int32_t unit = ticket % (args_.batch * args_.kv_heads);
+      shared_.first_key = ticket / (args_.batch * args_.kv_heads) * kKeys;
+      shared_.batch = unit / args_.kv_heads;
+      shared_.kv_head = unit % args_.kv_heads;
+    }
+    __syncthreads();
+  }
+  __device__ __forceinline__ Rule rule() const {
+    return {args_.bounds, args_.query_len, args_.key_len, shared_.first_key / kKeys};
+  }
+  __device__ __forceinline__ std::int32_t query_head(const Step& step) const {
+    return shared_.kv_head * args_.group + step.head;
+  }
+
+  // The one that comes so many steps later; two are known ahead, one is remembered.
+  __device__ __forceinline__ Step& other_step(const Step& step, int later) const {
+    return shared_.steps[(step.number + static_cast<unsigned>(later)) % kSteps];
+  }
+  // Finds the next step; by one warp.
+  __device__ __forceinline__ void put_step() {
+    const Step step = shared_.walk.next(rule(), args_.group);
+    if (thread_index() % kWarp == 0) shared_.steps[step.number % kSteps] = step;
+  }
+
+  // Loading.
+
+  template <typename Tile>
+  __device__ __forceinline__ void load(Tile& tile, const Rows<const Element>& rows, std::int32_t head,
+                                       std::int32_t first_row, std::int32_t row_end) const {
+    const TileLoader<Tile, kThreads> loader(rows.at(shared_.batch, 0, head), rows.token_stride, args_.width,
+                                            thread_index());
+    loader.load(tile, first_row, row_end);
+  }
+  __device__ __forceinline__ void load_keys() {
+    load(shared_.key, args_.key, shared_.kv_head, shared_.first_key, args_.key_len);
+    load(shared_.value, args_.value, shared_.kv_head, shared_.first_key, args_.key_len);
+    cp_async_commit();
+  }
+  __device__ __forceinline__ void load_queries(const Step& step, Stage& stage) {
+    load(stage.query, args_.query, query_head(step), step.tile * kQueries, args_.query_len);
+    load(stage.grad_out, args_.grad_out, query_head(step), step.tile * kQueries, args_.query_len);
+    cp_async_commit();
+  }
+
+  // A thread's lse or delta of a step. Rows past the end have P = 1, finite, and dO = Q = 0: they give nothing.
+  __device__ __forceinline__ float load_row(const Step& step) const {
+    static_assert(kThreads >= 2 * kQueries, "a thread loads at most one number of a row");
+    const int thread = thread_index();
+    const std::int32_t query = step.tile * kQueries + thread % kQueries;
+    if (thread >= 2 * kQueries || query >= args_.query_len) return 0;
+    const Rows<const float>& rows = thread < kQueries ? args_.lse : args_.delta;
+    return *rows.at(shared_.batch, query, query_head(step));
+  }
+  __device__ __forceinline__ void store_row(float loaded, Step& step) {
+    const int thread = thread_index();
+    if (thread < kQueries) {
+      if (loaded == -INFINITY) step.dead = true;
+      loaded = loaded == -INFINITY ? INFINITY : loaded * kLog2E;
+    }
+    if (thread < 2 * kQueries) shared_.lse_delta[thread] = loaded;
+  }
+  // Makes zeros of dead rows, which have seen nothing and may hold anything: what P = 0 is multiplied by must be
+  // finite.
+  __device__ __forceinline__ void bury(Stage& stage) {
+    constexpr int kChunks = kDim / QueryTile::kChunkElements;
+    for (int i = thread_index(); i < kQueries * kChunks; i += kThreads) {
+      if (shared_.lse_delta[i / kChunks] != INFINITY) continue;
+      stage.query.chunks[i] = stage.grad_out.chunks[i] = {0, 0, 0, 0};
+      shared_.lse_delta[kQueries + i / kChunks] = 0;
+    }
+    __syncthreads();
+  }
+
+  // Computing.
+
+  // One warp's patch of keys times queries, transposed: left K or V, right Q or dO.
+  __device__ __forceinline__ void multiply_rows(const KeyTile& left, const QueryTile& right, Scores& scores) const {
+    const Place at = place();
+    const std::uint32_t left_at = KeyTile::at(left.start_a(at.lane), at.key, 0);
+    const std::uint32_t right_at = QueryTile::at(right.start_b(at.lane), at.side * Tiling::kSideQueries, 0);
+    add_product<Element, kDim / 16>(
+        scores, [&](int step, int block, auto& a) { ldmatrix(a, KeyTile::at(left_at, block * 16, step * 16)); },
+        [&](int step, int pair, auto& b) { ldmatrix(b, QueryTile::at(right_at, pair * 16, step * 16)); });
+  }
+
+  // P^T and dS^T of the warp's patch, rounded: kept as left operands, and shared with the other warps.
+  __device__ __forceinline__ void differentiate(const Step& step, const Stage& stage, Packed& probabilities,
+                                                Packed& grad_scores) {
+    const Place at = place();
+    const int column = at.side * Tiling::kSideQueries + at.lane % 4 * 2;
+    Scores p = {};
+    multiply_rows(shared_.key, stage.query, p);
+#pragma unroll
+    for (int n = 0; n < 2 * kQuerySteps; ++n) {
+      const float2 lse = *reinterpret_cast<const float2*>(&shared_.lse_delta[column + n * 8]);
+#pragma unroll
+      for (int block = 0; block < kKeyBlocks; ++block) {
+#pragma unroll
+        for (int i = 0; i < 4; ++i) {
+          p[block][n][i] = fmaf(p[block][n][i], args_.scale_log2, i % 2 == 0 ? -lse.x : -lse.y);
+        }
+      }
+    }
+    if (!step.full) hide_unseen(step, p);
+
+    Scores ds = {};
+    multiply_rows(shared_.value, stage.grad_out, ds);
+#pragma unroll
+    for (int n = 0; n < 2 * kQuerySteps; ++n) {
+      const float2 delta = *reinterpret_cast<const float2*>(&shared_.lse_delta[kQueries + column + n * 8]);
+#pragma unroll
+      for (int block = 0; block < kKeyBlocks; ++block) {
+#pragma unroll
+        for (int i = 0; i < 4; ++i) {
+          p[block][n][i] = exp2_approx(p[block][n][i]);
+          ds[block][n][i] = p[block][n][i] * (ds[block][n][i] - (i % 2 == 0 ? delta.x : delta.y));
+        }
+#pragma unroll
+        for (int half = 0; half < 2; ++half) {  // rows lane / 4 and lane / 4 + 8 of the block
+          const int i = half * 2, row = at.key + block * 16 + half * 8 + at.lane / 4;
+          std::uint32_t& packed_p = probabilities[n / 2][block][n % 2 * 2 + half];
+          std::uint32_t& packed_ds = grad_scores[n / 2][block][n % 2 * 2 + half];
+          packed_p = pack<Element>(p[block][n][i], p[block][n][i + 1]);
+          packed_ds = pack<Element>(ds[block][n][i], ds[block][n][i + 1]);
+          shared_.probabilities.pair(row, column + n * 8) = packed_p;
+          shared_.grad_scores.pair(row, column + n * 8) = packed_ds;
+        }
+      }
+    }
+  }
+
+  // Scores of keys that a query does not see become -inf, whose power of 2 is 0. Rows past the end give nothing anyway
+  // and take the last row's range.
+  __device__ __forceinline__ void hide_unseen(const Step& step, Scores& exponents) const {
+    const Place at = place();
+    const std::int32_t first_query = step.tile * kQueries + at.side * Tiling::kSideQueries + at.lane % 4 * 2;
+    const std::int32_t first_key = shared_.first_key + at.key + at.lane / 4;
+#pragma unroll
+    for (int n = 0; n < 2 * kQuerySteps; ++n) {
+#pragma unroll
+      for (int odd = 0; odd < 2; ++odd) {
+        int4 range = {0, INT_MAX, 0, 0};  // as KeyRange
+        if (args_.ranges != nullptr) {
+          const std::int32_t query = min(first_query + n * 8 + odd, args_.query_len - 1);
+          range = __ldg(reinterpret_cast<const int4*>(args_.ranges + query));
+        }
+        range.y = min(range.y, args_.key_len);
+        range.w = min(range.w, args_.key_len);
+#pragma unroll
+        for (int row = 0; row < 2 * kKeyBlocks; ++row) {
+          const std::int32_t key = first_key + row * 8;
+          const bool sees = (range.x <= key && key < range.y) || (range.z <= key && key < range.w);
+          if (!sees) exponents[row / 2][n][row % 2 * 2 + odd] = -INFINITY;
+        }
+      }
+    }
+  }
+
+  // dV += P^T dO or dK += dS^T Q, over the queries of the warp's own side and then over those of the others.
+  template <typename LoadA>
+  __device__ __forceinline__ void add_side(KeyGrads& grads, const QueryTile& right, const Place& at, int first_query,
+                                           const LoadA& load_a) {
+    const std::uint32_t right_at = QueryTile::at(right.start_b_trans(at.lane), first_query, 0);
+    add_product<Element, kQuerySteps>(grads, load_a, [&](int step, int pair, auto& b) {
+      ldmatrix_trans(b, QueryTile::at(right_at, step * 16, at.side * Tiling::kSideColumns + pair * 16));
+    });
+  }
+  __device__ __forceinline__ void add_own(KeyGrads& grads, const QueryTile& right, const Packed& left) {
+    const Place at = place();
+    add_side(grads, right, at, at.side * Tiling::kSideQueries, [&](int step, int block, auto& a) {
+#pragma unroll
+      for (int i = 0; i < 4; ++i) a[i] = left[step][block][i];
+    });
+  }
+  __device__ __forceinline__ void add_others(KeyGrads& grads, const QueryTile& right, const ScoreTile& left) {
+    const Place at = place();
+    const std::uint32_t left_at = ScoreTile::at(left.start_a(at.lane), at.key, 0);
+#pragma unroll
+    for (int other = 1; other < Tiling::kSides; ++other) {
+      const int first_query = (at.side + other) % Tiling::kSides * Tiling::kSideQueries;
+      add_side(grads, right, at, first_query, [&](int step, int block, auto& a) {
+        ldmatrix(a, ScoreTile::at(left_at, block * 16, first_query + step * 16));
+      });
+    }
+  }
+
+  // dQ = dS K of the query tile, added in global memory.
+  __device__ __forceinline__ void add_query_grads(const Step& step) {
+    QueryGrads grads = {};
+    const Place at = place();
+    const int first_row = at.warp % Tiling::kDqRowWarps * Tiling::kDqRows;
+    const int first_column = at.warp / Tiling::kDqRowWarps * Tiling::kDqColumns;
+    const std::uint32_t left_at = shared_.grad_scores.start_a_trans(at.lane);
+    const std::uint32_t right_at = shared_.key.start_b_trans(at.lane);
+    add_product<Element, kKeys / 16>(
+        grads,
+        [&](int k, int block, auto& a) { ldmatrix_trans(a, ScoreTile::at(left_at, k * 16, first_row + block * 16)); },
+        [&](int k, int pair, auto& b) { ldmatrix_trans(b, KeyTile::at(right_at, k * 16, first_column + pair * 16)); });
+
+    if (args_.turns != nullptr) {
+      if (at.lane == 0) wait_for_turn(turn_of(step), step.turn);
+      __syncwarp();
+    }
+    const std::int32_t first_query = step.tile * kQueries + first_row;
+    float* const rows = args_.grad_query.at(shared_.batch, first_query + at.lane / 4, query_head(step)) + first_column;
+    if (args_.width == kDim && first_query + Tiling::kDqRows <= args_.query_len) {
+      add_to_queries(grads, rows, INT_MAX, INT_MAX);
+    } else {
+      add_to_queries(grads, rows, args_.query_len - first_query, args_.width - first_column);
+    }
+  }
+
+  // The counter of the query tile and head of a step.
+  __device__ __forceinline__ std::int32_t* turn_of(const Step& step) const {
+    const std::int64_t line =
+        static_cast<std::int64_t>(shared_.batch) * args_.kv_heads * args_.group + query_head(step);
+    return args_.turns + line * rule().query_tiles() + step.tile;
+  }
+  // Behind a barrier: so what all threads have added comes before what one of them releases.
+  __device__ __forceinline__ void pass_turn(const Step& step) const {
+    if (args_.turns != nullptr && thread_index() == 0) release_turn(turn_of(step));
+  }
+
+  // Adds a warp's patch, whose first row and column `rows` is of lane / 4 further down, to what is within the bounds.
+  __device__ __forceinline__ void add_to_queries(const QueryGrads& grads, float* rows, std::int32_t row_end,
+                                                 std::int32_t column_end) const {
+    const int lane = thread_index() % kWarp;
+    const bool odd = lane % 2 != 0;
+    // Two lanes exchange halves of two n8 blocks, so that each has four columns side by side: an even lane of the
+    // first block, an odd one of the second.
+    const int column = lane % 4 / 2 * 4 + (odd ? 8 : 0);
+#pragma unroll
+    for (int block = 0; block < Tiling::kDqRows / 16; ++block) {
+#pragma unroll
+      for (int half = 0; half < 2; ++half) {
+        const bool row_within = block * 16 + half * 8 + lane / 4 < row_end;
+#pragma unroll
+        for (int n = 0; n < Tiling::kDqColumns / 8; n += 2) {
+          const float* first = &grads[block][n][half * 2];
+          const float* second = &grads[block][n + 1][half * 2];
+          const float x = __shfl_xor_sync(kAllLanes, odd ? first[0] : second[0], 1);
+          const float y = __shfl_xor_sync(kAllLanes, odd ? first[1] : second[1], 1);
+          const float4 sums = odd ? float4{x, y, second[0], second[1]} : float4{first[0], first[1], x, y};
+          if (!row_within || column + n * 8 >= column_end) continue;
+          reduce_add(rows + column + n * 8, args_.scale * sums.x, args_.scale * sums.y, args_.scale * sums.z,
+                     args_.scale * sums.w);
+        }
+        rows += 8 * args_.grad_query.token_stride;
+      }
+    }
+  }
+
+  // Adds dK or dV to the rows that this block alone owns.
+  __device__ __forceinline__ void add_to(const Rows<float>& into, const KeyGrads& grads, float factor) const {
+    const Place at = place();
+    const int first_column = at.side * Tiling::kSideColumns;
+#pragma unroll
+    for (int block = 0; block < kKeyBlocks; ++block) {
+#pragma unroll
+      for (int half = 0; half < 2; ++half) {
+        const std::int32_t key = shared_.first_key + at.key + block * 16 + half * 8 + at.lane / 4;
+        if (key >= args_.key_len) continue;
+        float* row = into.at(shared_.batch, key, shared_.kv_head) + first_column + at.lane % 4 * 2;
+#pragma unroll
+        for (int n = 0; n < Tiling::kSideColumns / 8; ++n) {
+          if (first_column + n * 8 >= args_.width) break;
+          float2& pair = *reinterpret_cast<float2*>(row + n * 8);
+          pair.x += factor * grads[block][n][half * 2];
+          pair.y += factor * grads[block][n][half * 2 + 1];
+        }
+      }
+    }
+  }
+
+  const BackwardArgs<Element>& args_;
+  Shared& shared_;
+  KeyGrads grad_value_ = {}, grad_key_ = {};
+};
+
+template <typename Element, typename Tiling>
+__global__ void __launch_bounds__(Tiling::kThreads, Tiling::kBlocksPerProcessor)
+    backward_kernel(const __grid_constant__ BackwardArgs<Element> args) {
+  using Block = BackwardBlock<Element, Tiling>;
+  extern __shared__ __align__(128) std::byte memory[];
+  Block(args, *reinterpret_cast<typename Block::Shared*>(memory)).run();
+}
+
+}  // namespace orrery::kernels::cuda

@@ -1,0 +1,26 @@
+// Inside the attention kernels: the backward pass of 16-bit tensors, on any device from sm_80 on.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+#include "device/handles.hpp"
+#include "kernels/cuda/attend.hpp"
+
+namespace orrery::kernels::cuda {
+
+// Tilings of a head_dim that differ in speed and in the last bits of the result, not in meaning. `wide` needs up to 163
+// KB of shared memory a block, as sm_80 and sm_90 have; `narrow` at most 99 KB, up to a head_dim of 128; `fitting` is
+// wide where the device allows it, else narrow.
+enum class BackwardTiles { fitting, wide, narrow };
+
+// attend_backward() for bf16 and fp16 tensors that attend_takes(). Gradients have rows aligned to 16 bytes.
+void attend_backward_16bit(const AttendBackward& call, device::StreamHandle stream,
+                           BackwardTiles tiles = BackwardTiles::fitting);
+std::size_t attend_backward_16bit_scratch_bytes(std::int64_t batch, std::int64_t query_len, std::int64_t heads);
+
+// The same for head_dim of at most kDim. Each is instantiated in a file of its own, instances/backward_*.cu.
+template <Dtype kDtype, int kDim>
+void launch_attend_backward(const AttendBackward& call, device::StreamHandle stream, BackwardTiles tiles);
+
+}  // namespace orrery::kernels::cuda

@@ -1,0 +1,83 @@
+// The launch of the backward kernel; what its instances include.
+#pragma once
+
+#include <cstdint>
+#include <type_traits>
+
+#include "device/check.hpp"
+#include "kernels/cuda/attend_backward.cuh"
+#include "kernels/cuda/attend_backward.hpp"
+#include "orrery/error.hpp"
+
+namespace orrery::kernels::cuda {
+
+template <typename T>
+Rows<T> rows_of(const TensorView& tensor) {
+  return {static_cast<T*>(tensor.data), tensor.batch_stride, tensor.token_stride, tensor.head_stride};
+}
+
+template <typename Element, typename Tiling>
+inline constexpr int kSharedBytes = static_cast<int>(sizeof(typename BackwardBlock<Element, Tiling>::Shared));
+
+template <typename Element, typename Tiling>
+void launch_tiling(const AttendBackward& call, device::StreamHandle stream) {
+  auto* counters = reinterpret_cast<std::int32_t*>(call.scratch);
+  const BackwardArgs<Element> args = {rows_of<const Element>(call.query),
+                                      rows_of<const Element>(call.grad_out),
+                                      rows_of<const Element>(call.key),
+                                      rows_of<const Element>(call.value),
+                                      rows_of<const float>(call.lse),
+                                      rows_of<const float>(call.delta),
+                                      rows_of<float>(call.grad_query),
+                                      rows_of<float>(call.grad_key),
+                                      rows_of<float>(call.grad_value),
+                                      call.key_ranges.rows,
+                                      call.key_ranges.tiles,
+                                      static_cast<std::int32_t>(call.query.batch),
+                                      static_cast<std::int32_t>(call.key.heads),
+                                      static_cast<std::int32_t>(call.query.heads / call.key.heads),
+                                      static_cast<std::int32_t>(call.query.tokens),
+                                      static_cast<std::int32_t>(call.key.tokens),
+                                      static_cast<std::int32_t>(call.query.width),
+                                      call.scale,
+                                      call.scale * kLog2E,
+                                      counters,
+                                      call.deterministic ? counters + 1 : nullptr};
+  const std::int64_t query_tiles = (call.query.tokens - 1) / Tiling::kQueries + 1;
+  const std::int64_t key_tiles = (call.key.tokens - 1) / Tiling::kKeys + 1;
+  const std::int64_t counted = 1 + (call.deterministic ? call.query.batch * call.query.heads * query_tiles : 0);
+  const std::int64_t blocks = key_tiles * call.query.batch * call.key.heads;
+  ORRERY_CHECK(blocks <= INT32_MAX, "a grid of ", blocks, " blocks");
+
+  constexpr auto kernel = backward_kernel<Element, Tiling>;
+  constexpr int kBytes = kSharedBytes<Element, Tiling>;
+  ORRERY_CUDA_CHECK(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, kBytes));
+  ORRERY_CUDA_CHECK(
+      cudaFuncSetAttribute(kernel, cudaFuncAttributePreferredSharedMemoryCarveout, cudaSharedmemCarveoutMaxShared));
+  ORRERY_CUDA_CHECK(cudaMemsetAsync(counters, 0, static_cast<std::size_t>(counted) * sizeof *counters, stream));
+  kernel<<<static_cast<unsigned>(blocks), Tiling::kThreads, kBytes, stream>>>(args);
+  ORRERY_CUDA_CHECK(cudaGetLastError());
+}
+
+template <Dtype kDtype, int kDim>
+void launch_attend_backward(const AttendBackward& call, device::StreamHandle stream, BackwardTiles tiles) {
+  using Element = std::conditional_t<kDtype == Dtype::bf16, __nv_bfloat16, __half>;
+  using Wide = typename BackwardTilings<kDim>::Wide;
+  using Narrow = typename BackwardTilings<kDim>::Narrow;
+  constexpr int kWideBytes = kSharedBytes<Element, Wide>, kNarrowBytes = kSharedBytes<Element, Narrow>;
+  static_assert(kWideBytes <= 163 * 1024, "a block of sm_80 has 163 KB of shared memory");
+  static_assert(kDim > 128 || kNarrowBytes <= 99 * 1024, "a block of sm_86 has 99 KB of shared memory");
+
+  int device = 0, available = 0;
+  ORRERY_CUDA_CHECK(cudaGetDevice(&device));
+  ORRERY_CUDA_CHECK(cudaDeviceGetAttribute(&available, cudaDevAttrMaxSharedMemoryPerBlockOptin, device));
+  const bool wide = tiles == BackwardTiles::wide || (tiles == BackwardTiles::fitting && kWideBytes <= available);
+  const int needed = wide ? kWideBytes : kNarrowBytes;
+  if (needed > available) {
+    fail(ErrorCode::resource, "the backward pass at head_dim ", call.query.width, " needs ", needed,
+         " bytes of shared memory a block, this device has ", available);
+  }
+  wide ? launch_tiling<Element, Wide>(call, stream) : launch_tiling<Element, Narrow>(call, stream);
+}
+
+}  // namespace orrery::kernels::cuda

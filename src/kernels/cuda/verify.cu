@@ -1,0 +1,352 @@
+// A warp takes one visited row at a time, its lanes the columns: lane l holds columns l, l + 32, l + 64, ... of every
+// row. The warps of a block take a slice of a sample's rows in turn, each summing its own; the block adds these up in
+// the order of the warps, and a second kernel adds the slices up in theirs.
+#include <cmath>
+#include <type_traits>
+
+#include "device/check.hpp"
+#include "kernels/cuda/elements.cuh"
+#include "kernels/cuda/verify.hpp"
+#include "orrery/error.hpp"
+
+namespace orrery::kernels::cuda {
+namespace {
+
+constexpr int kLanes = 32;
+constexpr int kWarps = 8;
+constexpr int kThreads = kWarps * kLanes;
+constexpr unsigned kWholeWarp = ~0u;
+
+template <Dtype kDtype>
+constexpr std::int64_t kBytes = size_of(kDtype);  // of an element
+
+// A row of up to kColumns * 32 columns, over the lanes of a warp; zeros beyond its width.
+template <int kColumns>
+struct Row {
+  double at[kColumns];
+};
+
+__device__ int lane_id() {
+  return static_cast<int>(threadIdx.x) % kLanes;
+}
+__device__ int warp_id() {
+  return static_cast<int>(threadIdx.x) / kLanes;
+}
+
+__device__ double warp_sum(double value) {
+#pragma unroll
+  for (int mask = kLanes / 2; mask > 0; mask /= 2) value += __shfl_xor_sync(kWholeWarp, value, mask);
+  return value;
+}
+
+template <Dtype kDtype>
+__device__ const std::byte* row_at(const TensorView& tensor, std::int64_t batch, std::int64_t token,
+                                   std::int64_t head) {
+  const std::int64_t element = batch * tensor.batch_stride + token * tensor.token_stride + head * tensor.head_stride;
+  return static_cast<const std::byte*>(tensor.data) + element * kBytes<kDtype>;
+}
+
+template <Dtype kDtype>
+__device__ double load(const std::byte* row, std::int64_t column) {
+  return load_elements<1>(row + column * kBytes<kDtype>, kDtype).at[0];
+}
+
+template <Dtype kDtype, int kColumns>
+__device__ Row<kColumns> load_row(const std::byte* from, int width) {
+  Row<kColumns> row;
+#pragma unroll
+  for (int i = 0; i < kColumns; ++i) {
+    const int column = i * kLanes + lane_id();
+    row.at[i] = column < width ? load<kDtype>(from, column) : 0;
+  }
+  return row;
+}
+
+template <int kColumns>
+__device__ Row<kColumns> load_sample(const double* from, int width) {
+  Row<kColumns> row;
+#pragma unroll
+  for (int i = 0; i < kColumns; ++i) {
+    const int column = i * kLanes + lane_id();
+    row.at[i] = column < width ? from[column] : 0;
+  }
+  return row;
+}
+
+// The same on every lane.
+template <int kColumns>
+__device__ double dot(const Row<kColumns>& a, const Row<kColumns>& b) {
+  double sum = 0;
+#pragma unroll
+  for (int i = 0; i < kColumns; ++i) sum += a.at[i] * b.at[i];
+  return warp_sum(sum);
+}
+
+template <int kColumns>
+__device__ void add(Row<kColumns>& into, double factor, const Row<kColumns>& row) {
+#pragma unroll
+  for (int i = 0; i < kColumns; ++i) into.at[i] += factor * row.at[i];
+}
+
+// Calls body(row) for this warp's rows of this block's slice.
+template <typename Body>
+__device__ void for_each_row(const Visit& visit, const RowRange* ranges, const Body& body) {
+  const std::int64_t slice = blockIdx.x;
+  const std::int64_t begin = visit.rows * slice / kVisitSlices, end = visit.rows * (slice + 1) / kVisitSlices;
+  int range = visit.first_range;
+  std::int64_t before = 0;  // rows in the ranges before this one
+  for (std::int64_t i = begin + warp_id(); i < end; i += kWarps) {
+    std::int64_t size = ranges[range].end - ranges[range].begin;
+    while (i - before >= size) {
+      before += size;
+      ++range;
+      size = ranges[range].end - ranges[range].begin;
+    }
+    body(ranges[range].begin + (i - before));
+  }
+}
+
+template <int kColumns>
+struct SoftmaxShared {
+  double weighted[kWarps][kColumns * kLanes];
+  double max[kWarps], sum[kWarps];
+};
+
+// Parts are [samples, slices, head_dim + 2]: weighted values, max, sum. grid: (slices, samples)
+template <Dtype kDtype, int kColumns>
+__global__ void __launch_bounds__(kThreads) softmax_slice(const SoftmaxShares call) {
+  __shared__ SoftmaxShared<kColumns> shared;
+  const int width = static_cast<int>(call.key.width), sample = static_cast<int>(blockIdx.y);
+  const Visit visit = call.visits.of[sample];
+  const auto query = load_sample<kColumns>(call.query + static_cast<std::int64_t>(sample) * width, width);
+  double max = -INFINITY, sum = 0;
+  Row<kColumns> weighted = {};
+  for_each_row(visit, call.visits.ranges, [&](std::int64_t row) {
+    const auto key = load_row<kDtype, kColumns>(row_at<kDtype>(call.key, visit.batch, row, visit.head), width);
+    const auto value = load_row<kDtype, kColumns>(row_at<kDtype>(call.value, visit.batch, row, visit.head), width);
+    const double score = call.scale * dot(query, key);
+    if (score > max) {
+      const double factor = exp(max - score);
+      sum *= factor;
+#pragma unroll
+      for (int i = 0; i < kColumns; ++i) weighted.at[i] *= factor;
+      max = score;
+    }
+    const double weight = exp(score - max);
+    sum += weight;
+    add(weighted, weight, value);
+  });
+
+#pragma unroll
+  for (int i = 0; i < kColumns; ++i) shared.weighted[warp_id()][i * kLanes + lane_id()] = weighted.at[i];
+  if (lane_id() == 0) {
+    shared.max[warp_id()] = max;
+    shared.sum[warp_id()] = sum;
+  }
+  __syncthreads();
+  // From here on max and sum are the block's.
+  max = -INFINITY;
+  sum = 0;
+  for (int warp = 0; warp < kWarps; ++warp) max = fmax(max, shared.max[warp]);
+  double column_sum = 0;
+  const int column = static_cast<int>(threadIdx.x);
+  for (int warp = 0; warp < kWarps; ++warp) {
+    if (shared.sum[warp] == 0) continue;
+    const double factor = exp(shared.max[warp] - max);
+    sum += factor * shared.sum[warp];
+    if (column < width) column_sum += factor * shared.weighted[warp][column];
+  }
+  double* part = call.parts + (static_cast<std::int64_t>(sample) * kVisitSlices + blockIdx.x) * (width + 2);
+  if (column < width) part[column] = column_sum;
+  if (column == 0) {
+    part[width] = max;
+    part[width + 1] = sum;
+  }
+}
+
+// grid: (samples)
+__global__ void __launch_bounds__(kThreads) merge_softmax(const SoftmaxShares call) {
+  const int width = static_cast<int>(call.key.width), column = static_cast<int>(threadIdx.x);
+  const std::int64_t sample = blockIdx.x;
+  const double* parts = call.parts + sample * kVisitSlices * (width + 2);
+  double max = -INFINITY, sum = 0, column_sum = 0;
+  for (int slice = 0; slice < kVisitSlices; ++slice) max = fmax(max, parts[slice * (width + 2) + width]);
+  for (int slice = 0; slice < kVisitSlices; ++slice) {
+    const double* part = parts + slice * (width + 2);
+    if (part[width + 1] == 0) continue;
+    const double factor = exp(part[width] - max);
+    sum += factor * part[width + 1];
+    if (column < width) column_sum += factor * part[column];
+  }
+  double* share = call.shares + sample * (width + 2);
+  if (column < width) share[column] = column_sum;
+  if (column == 0) {
+    share[width] = max;
+    share[width + 1] = sum;
+  }
+}
+
+template <int kColumns>
+struct GradientShared {
+  double sums[2][kWarps][kColumns * kLanes];
+};
+static_assert(sizeof(GradientShared<8>) <= 48 * 1024, "without asking a block gets 48 KiB");
+
+// Parts are [samples, slices, 2, head_dim]. grid: (slices, samples)
+template <Dtype kDtype, int kColumns>
+__global__ void __launch_bounds__(kThreads) gradient_slice(const GradientShares call) {
+  __shared__ GradientShared<kColumns> shared;
+  const int width = static_cast<int>(call.x.width), sample = static_cast<int>(blockIdx.y);
+  const Visit visit = call.visits.of[sample];
+  const auto a = load_sample<kColumns>(call.a + static_cast<std::int64_t>(sample) * width, width);
+  const auto b = load_sample<kColumns>(call.b + static_cast<std::int64_t>(sample) * width, width);
+  Row<kColumns> ds_x = {}, p_y = {};
+  for_each_row(visit, call.visits.ranges, [&](std::int64_t row) {
+    for (int head = visit.head; head < visit.head + visit.head_count; ++head) {
+      const std::int64_t index =
+          call.of_visited ? (visit.batch * call.x.heads + head) * call.x.tokens + row : std::int64_t{sample};
+      const double lse = call.lse[index];
+      if (lse == -INFINITY) continue;  // on all lanes alike
+      const auto x = load_row<kDtype, kColumns>(row_at<kDtype>(call.x, visit.batch, row, head), width);
+      const auto y = load_row<kDtype, kColumns>(row_at<kDtype>(call.y, visit.batch, row, head), width);
+      const double p = exp(call.scale * dot(a, x) - lse);
+      const double ds = p * (dot(b, y) - call.delta[index]) * call.scale;
+      add(ds_x, ds, x);
+      add(p_y, p, y);
+    }
+  });
+
+#pragma unroll
+  for (int i = 0; i < kColumns; ++i) {
+    shared.sums[0][warp_id()][i * kLanes + lane_id()] = ds_x.at[i];
+    shared.sums[1][warp_id()][i * kLanes + lane_id()] = p_y.at[i];
+  }
+  __syncthreads();
+  double* part = call.parts + (static_cast<std::int64_t>(sample) * kVisitSlices + blockIdx.x) * 2 * width;
+  for (int i = static_cast<int>(threadIdx.x); i < 2 * width; i += kThreads) {
+    const int which = i / width, column = i % width;
+    double sum = 0;
+    for (int warp = 0; warp < kWarps; ++warp) sum += shared.sums[which][warp][column];
+    part[i] = sum;
+  }
+}
+
+// grid: (samples)
+__global__ void __launch_bounds__(kThreads) merge_gradients(const GradientShares call) {
+  const int width = static_cast<int>(call.x.width);
+  const std::int64_t sample = blockIdx.x;
+  const double* parts = call.parts + sample * kVisitSlices * 2 * width;
+  for (int i = static_cast<int>(threadIdx.x); i < 2 * width; i += kThreads) {
+    double sum = 0;
+    for (int slice = 0; slice < kVisitSlices; ++slice) sum += parts[slice * 2 * width + i];
+    call.sums[sample * 2 * width + i] = sum;
+  }
+}
+
+// A warp takes one token, and all its heads in turn.
+template <Dtype kDtype>
+__global__ void __launch_bounds__(kThreads) sum_rows(const RowSums call) {
+  const std::int64_t token = static_cast<std::int64_t>(blockIdx.x) * kWarps + warp_id();
+  if (token >= call.out.tokens) return;
+  for (std::int64_t batch = 0; batch < call.out.batch; ++batch) {
+    for (std::int64_t head = 0; head < call.out.heads; ++head) {
+      const std::byte* out = row_at<kDtype>(call.out, batch, token, head);
+      const std::byte* grad_out = row_at<kDtype>(call.grad_out, batch, token, head);
+      double delta = 0;
+      for (int c = lane_id(); c < call.out.width; c += kLanes)
+        delta += load<kDtype>(out, c) * load<kDtype>(grad_out, c);
+      delta = warp_sum(delta);
+      if (lane_id() != 0) continue;
+      const std::int64_t index = (batch * call.out.heads + head) * call.out.tokens + token;
+      call.lse_sums[index] = load<Dtype::fp32>(row_at<Dtype::fp32>(call.lse, batch, token, head), 0);
+      call.delta_sums[index] = delta;
+    }
+  }
+}
+
+// grid: (rows)
+template <Dtype kDtype>
+__global__ void gather_rows(TensorView from, const RowPlace* places, double* into, std::int64_t stride) {
+  const RowPlace place = places[blockIdx.x];
+  const std::byte* row = row_at<kDtype>(from, place.batch, place.token, place.head);
+  for (std::int64_t c = threadIdx.x; c < from.width; c += blockDim.x)
+    into[blockIdx.x * stride + c] = load<kDtype>(row, c);
+}
+
+template <Dtype kDtype>
+using DtypeConstant = std::integral_constant<Dtype, kDtype>;
+
+template <typename Visitor>
+void with_dtype(Dtype dtype, const Visitor& visitor) {
+  switch (dtype) {
+    case Dtype::fp32:
+      return visitor(DtypeConstant<Dtype::fp32>());
+    case Dtype::bf16:
+      return visitor(DtypeConstant<Dtype::bf16>());
+    case Dtype::fp16:
+      return visitor(DtypeConstant<Dtype::fp16>());
+  }
+}
+
+// With the number of columns that a lane holds.
+template <typename Visitor>
+void with_columns(std::int64_t width, const Visitor& visitor) {
+  ORRERY_CHECK(width <= kThreads, "rows of ", width, " columns");
+  if (width <= 2 * kLanes) return visitor(std::integral_constant<int, 2>());
+  if (width <= 4 * kLanes) return visitor(std::integral_constant<int, 4>());
+  return visitor(std::integral_constant<int, 8>());
+}
+static_assert(kThreads == 8 * kLanes, "the widest row has a column for every thread");
+
+dim3 slices_of(const Visits& visits) {
+  ORRERY_CHECK(visits.samples <= kMostVisits, visits.samples, " samples");
+  return {kVisitSlices, static_cast<unsigned>(visits.samples)};
+}
+
+}  // namespace
+
+void softmax_shares(const SoftmaxShares& call, device::StreamHandle stream) {
+  if (call.visits.samples == 0) return;
+  const dim3 grid = slices_of(call.visits);
+  with_dtype(call.key.dtype, [&](auto dtype) {
+    with_columns(call.key.width, [&](auto columns) {
+      softmax_slice<decltype(dtype)::value, decltype(columns)::value><<<grid, kThreads, 0, stream>>>(call);
+    });
+  });
+  ORRERY_CUDA_CHECK(cudaGetLastError());
+  merge_softmax<<<grid.y, kThreads, 0, stream>>>(call);
+  ORRERY_CUDA_CHECK(cudaGetLastError());
+}
+
+void gradient_shares(const GradientShares& call, device::StreamHandle stream) {
+  if (call.visits.samples == 0) return;
+  const dim3 grid = slices_of(call.visits);
+  with_dtype(call.x.dtype, [&](auto dtype) {
+    with_columns(call.x.width, [&](auto columns) {
+      gradient_slice<decltype(dtype)::value, decltype(columns)::value><<<grid, kThreads, 0, stream>>>(call);
+    });
+  });
+  ORRERY_CUDA_CHECK(cudaGetLastError());
+  merge_gradients<<<grid.y, kThreads, 0, stream>>>(call);
+  ORRERY_CUDA_CHECK(cudaGetLastError());
+}
+
+void row_sums(const RowSums& call, device::StreamHandle stream) {
+  if (call.out.tokens == 0) return;
+  const auto blocks = static_cast<unsigned>((call.out.tokens + kWarps - 1) / kWarps);
+  with_dtype(call.out.dtype,
+             [&](auto dtype) { sum_rows<decltype(dtype)::value><<<blocks, kThreads, 0, stream>>>(call); });
+  ORRERY_CUDA_CHECK(cudaGetLastError());
+}
+
+void load_rows(const TensorView& from, const RowPlace* places, int count, double* into, std::int64_t stride,
+               device::StreamHandle stream) {
+  if (count == 0) return;
+  with_dtype(from.dtype, [&](auto dtype) {
+    gather_rows<decltype(dtype)::value>
+        <<<static_cast<unsigned>(count), 2 * kLanes, 0, stream>>>(from, places, into, stride);
+  });
+  ORRERY_CUDA_CHECK(cudaGetLastError());
+}
+
+}  // namespace orrery::kernels::cuda

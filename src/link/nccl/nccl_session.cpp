@@ -1,0 +1,242 @@
+#include "link/nccl/nccl_session.hpp"
+
+#include <algorithm>
+#include <chrono>
+#include <thread>
+
+#include "device/check.hpp"
+#include "kernels/cuda/copy_region.hpp"
+#include "link/deadline.hpp"
+#include "link/nccl/capture.hpp"
+#include "link/region.hpp"
+
+namespace orrery::nccl {
+namespace {
+
+using device::EventHandle;
+using device::StreamHandle;
+
+constexpr std::size_t kAlignment = 256;  // of messages in the staging
+constexpr std::chrono::microseconds kPause(20);
+
+std::size_t packed_bytes(const Region& region) {
+  if (simplified(region).contiguous()) return 0;
+  return (static_cast<std::size_t>(region.bytes()) + kAlignment - 1) / kAlignment * kAlignment;
+}
+
+kernels::cuda::Runs runs(const Region& region) {
+  return {region.data, region.counts, region.strides, region.run_bytes};
+}
+
+kernels::cuda::Runs on_the_wire(const Transfer& transfer) {
+  return {transfer.wire, {1, 1, 1}, {0, 0, 0}, transfer.region.bytes()};
+}
+
+}  // namespace
+
+std::array<std::size_t, kLanes> NcclSession::staging_bytes(const std::vector<LinkExchange>& exchanges) {
+  std::array<std::size_t, kLanes> most{};
+  for (const LinkExchange& exchange : exchanges) {
+    ORRERY_CHECK(exchange.lane >= 0 && exchange.lane < kLanes, "lane ", exchange.lane, " of a link with ", kLanes);
+    std::size_t bytes = 0;
+    for (const Message& message : exchange.sends) bytes += packed_bytes(message.region);
+    for (const Message& message : exchange.receives) bytes += packed_bytes(message.region);
+    most[exchange.lane] = std::max(most[exchange.lane], bytes);
+  }
+  return most;
+}
+
+NcclSession::NcclSession(NcclLink& link, const std::vector<LinkExchange>& exchanges, std::byte* staging)
+    : link_(link), exchanges_(exchanges.size()) {
+  const std::array<std::size_t, kLanes> bytes = staging_bytes(exchanges);
+  std::array<std::byte*, kLanes> of_lane{};
+  for (int lane = 0; lane < kLanes; ++lane) {
+    ORRERY_CHECK(bytes[lane] == 0 || staging != nullptr, bytes[lane], " bytes of staging at no address");
+    of_lane[lane] = staging;
+    if (staging != nullptr) staging += bytes[lane];
+  }
+  for (std::size_t index = 0; index < exchanges.size(); ++index) {
+    const LinkExchange& asked = exchanges[index];
+    Exchange& mine = exchanges_[index];
+    mine.lane = asked.lane;
+    on_lane_[asked.lane].push_back(static_cast<int>(index));
+    for (const int earlier : asked.after) {
+      if (exchanges[earlier].lane != asked.lane) mine.after.push_back(earlier);
+    }
+    std::byte* place = of_lane[asked.lane];
+    const auto add = [&](const Message& message, std::vector<Transfer>& list) {
+      if (message.region.bytes() == 0) return;  // both sides leave it out
+      const Region region = simplified(message.region);
+      list.push_back({message.peer, region, region.contiguous() ? region.data : place});
+      if (!region.contiguous()) place += packed_bytes(region);
+    };
+    for (const Message& message : asked.sends) add(message, mine.sends);
+    for (const Message& message : asked.receives) add(message, mine.receives);
+  }
+  for (Run& run : runs_) run.marks = std::vector<Marks>(exchanges.size());
+}
+
+NcclSession::~NcclSession() {
+  try {
+    settle(run_ - 1);
+    settle(run_);
+  } catch (const Error&) {  // the link is broken, and knows it
+  }
+  link_.forget(*this);
+}
+
+void NcclSession::begin_run() {
+  ORRERY_CHECK(!running_, "a run begins inside a run");
+  link_.throw_if_broken();
+  settle(run_ - 1);
+  const std::lock_guard lock(mutex_);
+  ++run_;
+  run(run_).started = 0;
+  run(run_).captured = false;
+  running_ = true;
+}
+
+void NcclSession::start(int exchange, EventHandle ready) {
+  link_.throw_if_broken();
+  Run& now = run(run_);
+  ORRERY_CHECK(running_ && exchange == now.started, "exchange ", exchange, " is started where ", now.started,
+               " is next");
+  const device::DeviceGuard guard(link_.seat().device);
+  const Exchange& mine = exchanges_[exchange];
+  const Marks& marks = now.marks[exchange];
+  const StreamHandle stream = link_.stream(mine.lane);
+  device::wait(stream, ready);
+  for (const int earlier : mine.after) device::wait(stream, now.marks[earlier].ended.handle());
+  cudaStreamCaptureStatus capture = cudaStreamCaptureStatusNone;  // `ready` may have drawn the lane into one
+  ORRERY_CUDA_CHECK(cudaStreamIsCapturing(stream, &capture));
+  marks.began.record(stream);
+  for (const Transfer& send : mine.sends) {
+    if (send.packed()) kernels::cuda::copy_region(on_the_wire(send), runs(send.region), stream);
+  }
+  hand_over(exchange);
+  for (const Transfer& receive : mine.receives) {
+    if (receive.packed()) kernels::cuda::copy_region(runs(receive.region), on_the_wire(receive), stream);
+  }
+  marks.ended.record(stream);
+  const std::lock_guard lock(mutex_);
+  if (capture != cudaStreamCaptureStatusNone) now.captured = true;
+  ++now.started;
+}
+
+void NcclSession::hand_over(int exchange) {
+  const Exchange& mine = exchanges_[exchange];
+  if (mine.sends.empty() && mine.receives.empty()) return;
+  const auto enter = [this](int entered) {
+    const std::lock_guard lock(mutex_);
+    entered_ = entered;
+    entered_at_ = steady_seconds();
+  };
+  enter(exchange);
+  try {
+    link_.transfer(mine.lane, mine.sends, mine.receives);
+  } catch (const Error&) {
+    enter(-1);
+    throw;
+  }
+  enter(-1);
+}
+
+void NcclSession::join(int exchange, StreamHandle stream, double /* timeout_seconds: the watchdog's business */) {
+  link_.throw_if_broken();
+  ORRERY_CHECK(running_ && exchange < run(run_).started, "exchange ", exchange, " is joined, but was not started");
+  device::wait(stream, run(run_).marks[exchange].ended.handle());
+}
+
+void NcclSession::end_run() noexcept {
+  if (!running_) return;
+  running_ = false;
+  const int started = run(run_).started, all = static_cast<int>(exchanges_.size());
+  // Peers would take the messages of the next run for those that never came.
+  if (started < all) {
+    link_.break_down(Error(ErrorCode::peer, concat("a run was abandoned after ", started, " of ", all, " exchanges")));
+  }
+}
+
+void NcclSession::wait(int exchange, double timeout_seconds) {
+  const Run& now = run(run_);
+  ORRERY_CHECK(exchange < now.started, "exchange ", exchange, " is awaited, but was not started");
+  ORRERY_CHECK(!now.captured, "exchange ", exchange, " was captured; the launches of its graph are awaited by stream");
+  wait_until_complete(now, exchange, timeout_seconds);
+}
+
+ExchangeTimes NcclSession::times(int exchange, EventHandle origin) const {
+  const Run& now = run(run_);
+  if (now.captured) return {};
+  return {now.marks[exchange].began.seconds_since(origin), now.marks[exchange].ended.seconds_since(origin)};
+}
+
+void NcclSession::settle(long number) {
+  const Run& old = run(std::max(number, 0L));
+  if (number < 1 || old.captured) return;
+  for (int exchange = 0; exchange < old.started; ++exchange) {
+    wait_until_complete(old, exchange, link_.timeout_seconds());
+  }
+}
+
+void NcclSession::wait_until_complete(const Run& run, int exchange, double timeout_seconds) {
+  const RelaxedCapture relaxed;
+  Clocks clocks{};
+  while (!run.marks[exchange].ended.reached()) {
+    link_.throw_if_broken();
+    const std::optional<Error> met = fault(clocks, timeout_seconds, link_.complaint());
+    if (met) link_.break_down(*met);
+    std::this_thread::sleep_for(kPause);
+  }
+  link_.throw_if_broken();  // an aborted exchange ends as well
+}
+
+std::optional<Error> NcclSession::fault(Clocks& clocks, double timeout_seconds, const std::string& complaint) {
+  const double patience = complaint.empty() ? timeout_seconds : 0;
+  const std::lock_guard lock(mutex_);
+  const double now = steady_seconds();
+  double longest = 0;
+  std::vector<Outstanding> list;
+  const auto judge = [&](int exchange, double since) {
+    if (now - since < patience) return;
+    longest = std::max(longest, now - since);
+    add_messages(list, exchange);
+  };
+  for (int lane = 0; lane < kLanes; ++lane) {
+    Clock& clock = clocks[lane];
+    if (!catch_up(clock, lane)) continue;
+    const int exchange = on_lane_[lane][clock.at];
+    if (clock.since < 0 && run(clock.run).marks[exchange].began.reached()) clock.since = now;
+    if (clock.since >= 0) judge(exchange, clock.since);
+  }
+  if (entered_ >= 0) judge(entered_, entered_at_);
+  if (list.empty() && complaint.empty()) return {};
+  if (list.empty()) return Error(ErrorCode::peer, complaint);
+  const std::string text = describe(list, patience > 0 ? patience : longest);
+  return Error(ErrorCode::peer, complaint.empty() ? text : complaint + ": " + text);
+}
+
+bool NcclSession::catch_up(Clock& clock, int lane) const {
+  const std::vector<int>& on_lane = on_lane_[lane];
+  if (clock.run < run_ - 1) clock = {run_ - 1};
+  for (; clock.run <= run_; clock = {clock.run + 1}) {
+    const Run& one = run(clock.run);
+    for (; !one.captured && clock.at < on_lane.size() && on_lane[clock.at] < one.started;
+         clock = {clock.run, clock.at + 1}) {
+      if (!one.marks[on_lane[clock.at]].ended.reached()) return true;
+    }
+    if (clock.run == run_) return false;
+  }
+  return false;
+}
+
+void NcclSession::add_messages(std::vector<Outstanding>& list, int exchange) const {
+  // NCCL does not tell what of a message has moved.
+  const Exchange& one = exchanges_[exchange];
+  for (const bool receive : {true, false}) {
+    for (const Transfer& transfer : receive ? one.receives : one.sends) {
+      add_outstanding(list, {receive, transfer.peer, one.lane, transfer.region.bytes(), transfer.region.bytes()});
+    }
+  }
+}
+
+}  // namespace orrery::nccl

@@ -1,0 +1,53 @@
+// Links between ranks whose slices lie on devices. Like link.hpp's, but ordered by streams: an exchange is started
+// behind the computation it depends on, and computation is put behind the exchanges it depends on; the host waits for
+// neither. A plan's exchanges are prepared once, and nothing is created or allocated while it runs.
+//
+// Messages have no names. Between two ranks, on one lane, the n-th message sent is the n-th received.
+#pragma once
+
+#include <cstddef>
+#include <memory>
+#include <vector>
+
+#include "device/handles.hpp"
+#include "link/link.hpp"
+
+namespace orrery {
+
+class StreamSession {
+ public:
+  virtual ~StreamSession() = default;
+
+  // A run starts every exchange once, in order of index, or is abandoned after an error.
+  virtual void begin_run() = 0;
+  // Puts the exchange behind `ready`, an event recorded by the caller that stands for all computation it depends on,
+  // and behind the exchanges in its `after`. Does not wait for peers.
+  virtual void start(int exchange, device::EventHandle ready) = 0;
+  // What is put on `stream` from now on waits for the exchange. A link may have to wait here, on the host, until the
+  // peers have started theirs: throws ErrorCode::peer when it has waited timeout_seconds, naming the peer.
+  virtual void join(int exchange, device::StreamHandle stream, double timeout_seconds) = 0;
+  // After the last join of a run, or when a run is abandoned.
+  virtual void end_run() noexcept = 0;
+
+  // Blocks until the exchange is complete on the device, polling its peers' health; throws ErrorCode::peer with the
+  // peer, the direction and the bytes when a peer is known to be gone, or when `timeout_seconds` have passed since the
+  // exchange could begin (`ready` and `after` reached) without its end: one's own computation is not a peer's fault.
+  virtual void wait(int exchange, double timeout_seconds) = 0;
+  // Seconds from the `origin` event of the run (timing on, reached); the exchange must be complete.
+  virtual ExchangeTimes times(int exchange, device::EventHandle origin) const = 0;
+};
+
+class StreamLink {
+ public:
+  virtual ~StreamLink() = default;
+
+  virtual const char* name() const = 0;  // "nccl", "inprocess" or "mpi"
+  // Bytes of device memory that a session of these exchanges needs beside their regions, for packing rows that do not
+  // lie together.
+  virtual std::size_t staging_bytes(const std::vector<LinkExchange>& exchanges) const = 0;
+  // Local: no rank needs to call it together with another. Regions lie on the current device; regions and staging
+  // (256-byte aligned) must outlive the session.
+  virtual std::unique_ptr<StreamSession> prepare(std::vector<LinkExchange> exchanges, std::byte* staging) = 0;
+};
+
+}  // namespace orrery

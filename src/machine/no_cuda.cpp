@@ -1,0 +1,9 @@
+#include "orrery/machine.hpp"
+
+namespace orrery {
+
+std::string cuda_refuses(Dtype, int) {
+  return "this build has no CUDA backend; configure with the preset cuda";
+}
+
+}  // namespace orrery

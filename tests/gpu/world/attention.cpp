@@ -1,0 +1,94 @@
+// Whole schedules on a device: virtual ranks that share one GPU, against the float64 reference on the host.
+#include <string>
+#include <vector>
+
+#include "support/catch.hpp"
+#include "world/sharded.hpp"
+
+using namespace orrery;
+using namespace orrery::test;
+
+namespace {
+
+constexpr std::int64_t kSeqLen = 389;
+
+AttentionOptions on_device() {
+  AttentionOptions options;
+  options.device = {DeviceKind::cuda, 0};
+  return options;
+}
+
+AttentionProblem problem_of(const std::string& mask, Dtype dtype, int head_dim = 64) {
+  AttentionProblem problem;
+  problem.batch = 2;
+  problem.seq_len = kSeqLen;
+  problem.heads = 4;
+  problem.kv_heads = 2;
+  problem.head_dim = head_dim;
+  problem.dtype = dtype;
+  problem.mask = Mask::parse(mask, kSeqLen);
+  return problem;
+}
+
+void require_right(const Verification& v, Dtype dtype) {
+  const double limit = dtype == Dtype::fp32 ? 1e-5 : dtype == Dtype::bf16 ? 1.0 / 256 : 1.0 / 2048;
+  REQUIRE(v.worst == "");
+  REQUIRE(v.wrong == 0);
+  REQUIRE(v.out_rel_l2 < limit);
+  REQUIRE(v.lse_max_abs < 1e-4);
+  REQUIRE(v.dq_rel_l2 < limit);
+  REQUIRE(v.dk_rel_l2 < limit);
+  REQUIRE(v.dv_rel_l2 < limit);
+}
+
+}  // namespace
+
+TEST_CASE("virtual ranks on one device match float64 for every mask, layout and strategy") {
+  const std::vector<std::string> masks = {"full", "causal", "causal+window:57+sinks:5",
+                                          "causal+window:40+sinks:2+documents:61,0,178,150"};
+  for (const std::string& mask : masks) {
+    for (const char* strategy : {"ring", "gather"}) {
+      for (const char* layout : {"contiguous", "zigzag", "striped:8"}) {
+        for (int world_size : {1, 2, 3, 8}) {
+          INFO(mask << " " << strategy << " " << layout << " P=" << world_size);
+          require_right(
+              run_sharded(problem_of(mask, Dtype::bf16), {layout, strategy, true, true}, world_size, on_device())
+                  .verification,
+              Dtype::bf16);
+        }
+      }
+    }
+  }
+}
+
+TEST_CASE("every storage type and head_dim runs on the device") {
+  for (Dtype dtype : {Dtype::fp32, Dtype::bf16, Dtype::fp16}) {
+    for (int head_dim : {32, 72, 128, 256}) {
+      INFO(to_string(dtype) << " head_dim " << head_dim);
+      require_right(run_sharded(problem_of("causal", dtype, head_dim), {"zigzag", "ring", true, true}, 4, on_device())
+                        .verification,
+                    dtype);
+    }
+  }
+}
+
+TEST_CASE("rows of the caller's tensors may lie apart") {
+  require_right(
+      run_sharded(problem_of("causal", Dtype::bf16), {"zigzag", "ring", true, true}, 3, on_device(), 8).verification,
+      Dtype::bf16);
+}
+
+TEST_CASE("the same schedule gives the same bits every run, and again on the same tensors") {
+  const AttentionProblem problem = problem_of("causal", Dtype::bf16, 128);
+  const Sharded once = run_sharded(problem, {"zigzag", "ring", true, true}, 4, on_device());
+  require_right(once.verification, Dtype::bf16);
+  for (int runs : {1, 3}) {
+    const Sharded again = run_sharded(problem, {"zigzag", "ring", true, true}, 4, on_device(), 0, runs);
+    REQUIRE(again.bytes == once.bytes);
+  }
+}
+
+TEST_CASE("what a device's kernels do not take is refused by name") {
+  AttentionProblem odd = problem_of("causal", Dtype::bf16, 68);
+  REQUIRE_THROWS_WITH(run_sharded(odd, {"zigzag", "ring", false, true}, 2, on_device()), ContainsSubstring("head_dim"));
+}
