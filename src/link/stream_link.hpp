@@ -42,6 +42,8 @@ class StreamLink {
   virtual ~StreamLink() = default;
 
   virtual const char* name() const = 0;  // "nccl", "inprocess" or "mpi"
+  // Why runs cannot be captured into a CUDA graph, in a sentence, or null when they can.
+  virtual const char* refuses_capture() const { return nullptr; }
   // Bytes of device memory that a session of these exchanges needs beside their regions, for packing rows that do not
   // lie together.
   virtual std::size_t staging_bytes(const std::vector<LinkExchange>& exchanges) const = 0;

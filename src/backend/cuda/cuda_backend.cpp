@@ -10,6 +10,7 @@
 #include "backend/cuda/step_tables.hpp"
 #include "backend/memory/exchanges.hpp"
 #include "device/check.hpp"
+#include "device/named_range.hpp"
 #include "device/stream.hpp"
 #include "kernels/cuda/attend.hpp"
 #include "kernels/cuda/rowwise.hpp"
@@ -65,7 +66,7 @@ class Runner final : public CudaBackend {
   void end_run() override;
   void abandon_run() noexcept override { session_->end_run(); }
   void wait() override;
-  double seconds() const override { return finished_.seconds_since(origin_.handle()); }
+  double seconds() const override;
   StepTimes times(int step) const override;
 
  private:
@@ -75,7 +76,7 @@ class Runner final : public CudaBackend {
     std::vector<int> joins;  // exchanges it waits for
   };
 
-  void start_exchange(std::size_t step);
+  void require_events() const;
   void join(int exchange);
   int last_computed(int step) const;
   // Puts the ranges of one run of keys where the attend's kernel reads them.
@@ -107,6 +108,7 @@ class Runner final : public CudaBackend {
   const RankProgram& program_;
   const Dependencies& dependencies_;
   const CudaOptions options_;
+  const StreamLink& link_;
   const std::vector<BufferMemory> memory_;
   const std::vector<StepFusion> fusion_;
   const std::vector<Slice> gaps_;
@@ -120,7 +122,10 @@ class Runner final : public CudaBackend {
   std::vector<int> behind_;  // by exchange: the last computing step it depends on, or -1
   std::unique_ptr<StreamSession> session_;
 
+  std::vector<std::string> names_;  // of the steps, for profilers
+
   // Of the run.
+  bool captured_ = false;  // into a CUDA graph, outside of which its events mean nothing
   int current_ = -1;
   std::vector<char> joined_;                    // exchanges that computation already stands behind
   std::pair<std::size_t, std::size_t> filled_;  // whose ranges lie in the scratch
@@ -133,6 +138,7 @@ Runner::Runner(const AttentionProblem& problem, const RankProgram& program, cons
       program_(program),
       dependencies_(dependencies),
       options_(options),
+      link_(link),
       memory_(std::move(memory)),
       fusion_(fuse(program)),
       gaps_(gaps(program)),
@@ -167,12 +173,19 @@ Runner::Runner(const AttentionProblem& problem, const RankProgram& program, cons
     }
   }
   for (int step : step_of_exchange_) behind_.push_back(last_computed(step));
+  for (int i = 0; i < static_cast<int>(program.steps.size()); ++i) {
+    names_.push_back(concat(to_string(program.pass), ' ', i, ": ", to_text(program, i)));
+  }
   joined_.assign(exchanges.exchanges.size(), 0);
   session_ = link.prepare(std::move(exchanges.exchanges), scratch_.run.data() + places_.staging);
 }
 
 void Runner::begin_run() {
   const DeviceGuard guard(options_.device);
+  cudaStreamCaptureStatus capture = cudaStreamCaptureStatusNone;
+  ORRERY_CUDA_CHECK(cudaStreamIsCapturing(stream_, &capture));
+  captured_ = capture != cudaStreamCaptureStatusNone;
+  if (captured_ && link_.refuses_capture() != nullptr) refuse(link_.refuses_capture());
   std::fill(joined_.begin(), joined_.end(), 0);
   filled_ = kNothing;
   session_->begin_run();
@@ -185,6 +198,7 @@ void Runner::begin_run() {
 void Runner::issue(int step) {
   const DeviceGuard guard(options_.device);
   const auto index = static_cast<std::size_t>(step);
+  const device::NamedRange range(names_[index].c_str());
   if (exchange_of_step_[index] >= 0) {
     const int e = exchange_of_step_[index], last = behind_[static_cast<std::size_t>(e)];
     session_->start(e, last < 0 ? origin_.handle() : computed_[static_cast<std::size_t>(last)]->ended.handle());
@@ -230,7 +244,17 @@ void Runner::end_run() {
   session_->end_run();
 }
 
+void Runner::require_events() const {
+  if (captured_) refuse("this run was captured into a CUDA graph: wait for the graph's launches, on their stream");
+}
+
+double Runner::seconds() const {
+  require_events();
+  return finished_.seconds_since(origin_.handle());
+}
+
 void Runner::wait() {
+  require_events();
   const DeviceGuard guard(options_.device);
   for (std::size_t e = 0; e < joined_.size(); ++e) {
     try {
@@ -243,6 +267,7 @@ void Runner::wait() {
 }
 
 StepTimes Runner::times(int step) const {
+  require_events();
   const auto index = static_cast<std::size_t>(step);
   StepTimes times;
   if (exchange_of_step_[index] >= 0) {

@@ -3,9 +3,9 @@
 // additions: a block can be the first of its rows, whose state then need not exist yet, and the last, whose rows are
 // then divided and rounded in the same kernel.
 //
-// The state of a query row: row_max m = the largest score seen, in units of log 2 (score * scale * log2(e)), rounded up
-// to an integer; row_sum l = sum of 2^(score - m); accumulator a = sum of 2^(score - m) * value. Since m is an integer,
-// rescaling by 2^(m_old - m_new) is exact. A row that has seen nothing has m = -inf, l = 0, a = 0. States never leave
+// The state of a query row: row_max m = the largest score seen, in units of log 2 (score * scale * log2(e)), which the
+// fp32 kernels round up to an integer; row_sum l = sum of 2^(score - m); accumulator a = sum of 2^(score - m) * value.
+// A row that has seen nothing has m = -inf, l = 0, a = 0. States never leave
 // CUDA devices, so that the host's, which counts in natural units, need not agree.
 //
 // All tensors lie on the current device. 16-bit tensors: head_dim a multiple of 8 up to 256, the pointer and every

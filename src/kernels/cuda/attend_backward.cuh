@@ -62,7 +62,8 @@ class BackwardBlock {
     float lse_delta[2 * kQueries];           // lse times log2(e), +inf for a row that gets no gradient; then delta
     std::int32_t first_key, batch, kv_head;  // what the block is for
     Walk walk;
-    Step steps[kSteps];  // step i is [i % kSteps]
+    Step steps[kSteps];        // step i is [i % kSteps]
+    std::uint32_t running[2];  // the number of the running step, for each half of the loop
   };
 
   __device__ __forceinline__ BackwardBlock(const BackwardArgs<Element>& args, Shared& shared)
@@ -72,6 +73,7 @@ class BackwardBlock {
     take_place();
     load_keys();
     shared_.walk.begin<kThreads>(rule());
+    if (thread_index() == 0) shared_.running[0] = 0;
     if (thread_index() < kWarp) {
       put_step();
       put_step();
@@ -84,34 +86,37 @@ class BackwardBlock {
     load_queries(shared_.steps[0], shared_.stages[0]);
     store_row(load_row(shared_.steps[0]), shared_.steps[0]);
 
-    const Step* running = &shared_.steps[0];
-    for (; running->tile >= 0; running = &other_step(*running, 1)) {
+    while (true) {
       cp_async_wait<0>();
       __syncthreads();  // the step's tiles are there, nobody reads those of the step before, and its dQ is added
-      const Step& step = *running;
-      Step& following = other_step(step, 1);
-      if (step.number > 0) pass_turn(other_step(step, -1));
-      Stage& stage = shared_.stages[step.number % kStages];
-      if (step.dead) bury(stage);
-      if (kStages == 2 && following.tile >= 0) load_queries(following, shared_.stages[following.number % kStages]);
-      Packed probabilities, grad_scores;
-      differentiate(step, stage, probabilities, grad_scores);
-      add_own(grad_value_, stage.grad_out, probabilities);
-      add_own(grad_key_, stage.query, grad_scores);
+      if (thread_index() == 0) {
+        shared_.running[1] = shared_.running[0];
+        if (shared_.running[0] > 0) pass_turn(step<0>(-1));
+      }
+      if (step<0>().tile < 0) break;
+      if (step<0>().dead) bury(stage<0>());
+      if (kStages == 2 && step<0>(1).tile >= 0) load_queries(step<0>(1), stage<0>(1));
+      Scores p, ds = {};
+      Packed left;
+      find_probabilities(p);
+      multiply_rows(shared_.value, stage<0>().grad_out, ds);
+      pack_and_share(p, left, shared_.probabilities);
+      add_own(grad_value_, stage<0>().grad_out, left);  // beside it the vector units find dS
+      find_grad_scores(p, ds, left);
+      add_own(grad_key_, stage<0>().query, left);
       __syncthreads();  // all patches are shared, and lse and delta no longer needed
-      const float row = following.tile >= 0 ? load_row(following) : 0;
-      add_others(grad_value_, stage.grad_out, shared_.probabilities);
-      store_row(row, following);
-      add_others(grad_key_, stage.query, shared_.grad_scores);
+      add_others(grad_value_, stage<1>().grad_out, shared_.probabilities);
+      const float row = step<1>(1).tile >= 0 ? load_row(step<1>(1)) : 0;
+      add_others(grad_key_, stage<1>().query, shared_.grad_scores);
+      store_row(row, step<1>(1));
       if constexpr (kStages == 1) {
         __syncthreads();  // nobody reads Q and dO any more
-        if (following.tile >= 0) load_queries(following, stage);
+        if (step<1>(1).tile >= 0) load_queries(step<1>(1), stage<1>(1));
       }
-      add_query_grads(step);
       if (thread_index() < kWarp) put_step();
+      add_query_grads();
+      if (thread_index() == 0) ++shared_.running[0];
     }
-    __syncthreads();
-    pass_turn(other_step(*running, -1));
     add_to(args_.grad_value, grad_value_, 1.0f);
     add_to(args_.grad_key, grad_key_, args_.scale);
   }
@@ -146,9 +151,15 @@ class BackwardBlock {
     return shared_.kv_head * args_.group + step.head;
   }
 
-  // The one that comes so many steps later; two are known ahead, one is remembered.
-  __device__ __forceinline__ Step& other_step(const Step& step, int later) const {
-    return shared_.steps[(step.number + static_cast<unsigned>(later)) % kSteps];
+  // The running step, or the one so many steps later; two are known ahead, one is remembered. The half of the loop that
+  // asks, before its second barrier or behind it, has a number of its own to read.
+  template <int kHalf>
+  __device__ __forceinline__ Step& step(int later = 0) const {
+    return shared_.steps[(shared_.running[kHalf] + static_cast<unsigned>(later)) % kSteps];
+  }
+  template <int kHalf>
+  __device__ __forceinline__ Stage& stage(int later = 0) const {
+    return shared_.stages[(shared_.running[kHalf] + static_cast<unsigned>(later)) % kStages];
   }
   // Finds the next step; by one warp.
   __device__ __forceinline__ void put_step() {
@@ -217,13 +228,15 @@ class BackwardBlock {
         [&](int step, int pair, auto& b) { ldmatrix(b, QueryTile::at(right_at, pair * 16, step * 16)); });
   }
 
-  // P^T and dS^T of the warp's patch, rounded: kept as left operands, and shared with the other warps.
-  __device__ __forceinline__ void differentiate(const Step& step, const Stage& stage, Packed& probabilities,
-                                                Packed& grad_scores) {
-    const Place at = place();
-    const int column = at.side * Tiling::kSideQueries + at.lane % 4 * 2;
-    Scores p = {};
-    multiply_rows(shared_.key, stage.query, p);
+  // P^T of the warp's patch.
+  __device__ __forceinline__ void find_probabilities(Scores& p) {
+#pragma unroll
+    for (auto& block : p) {
+#pragma unroll
+      for (auto& fragment : block) fragment[0] = fragment[1] = fragment[2] = fragment[3] = 0;
+    }
+    multiply_rows(shared_.key, stage<0>().query, p);
+    const int column = first_column();
 #pragma unroll
     for (int n = 0; n < 2 * kQuerySteps; ++n) {
       const float2 lse = *reinterpret_cast<const float2*>(&shared_.lse_delta[column + n * 8]);
@@ -235,10 +248,20 @@ class BackwardBlock {
         }
       }
     }
-    if (!step.full) hide_unseen(step, p);
+    if (!step<0>().full) hide_unseen(step<0>(), p);
+#pragma unroll
+    for (auto& block : p) {
+#pragma unroll
+      for (auto& fragment : block) {
+#pragma unroll
+        for (float& x : fragment) x = exp2_approx(x);
+      }
+    }
+  }
 
-    Scores ds = {};
-    multiply_rows(shared_.value, stage.grad_out, ds);
+  // dS^T from P^T and dP^T, which becomes it; rounded and shared.
+  __device__ __forceinline__ void find_grad_scores(const Scores& p, Scores& ds, Packed& left) {
+    const int column = first_column();
 #pragma unroll
     for (int n = 0; n < 2 * kQuerySteps; ++n) {
       const float2 delta = *reinterpret_cast<const float2*>(&shared_.lse_delta[kQueries + column + n * 8]);
@@ -246,19 +269,32 @@ class BackwardBlock {
       for (int block = 0; block < kKeyBlocks; ++block) {
 #pragma unroll
         for (int i = 0; i < 4; ++i) {
-          p[block][n][i] = exp2_approx(p[block][n][i]);
           ds[block][n][i] = p[block][n][i] * (ds[block][n][i] - (i % 2 == 0 ? delta.x : delta.y));
         }
+      }
+    }
+    pack_and_share(ds, left, shared_.grad_scores);
+  }
+
+  // The first query of the tile that a lane has scores of.
+  static __device__ __forceinline__ int first_column() {
+    const Place at = place();
+    return at.side * Tiling::kSideQueries + at.lane % 4 * 2;
+  }
+
+  // Rounds scores: as a left operand, and for the other warps.
+  __device__ __forceinline__ void pack_and_share(const Scores& scores, Packed& left, ScoreTile& tile) const {
+    const Place at = place();
 #pragma unroll
-        for (int half = 0; half < 2; ++half) {  // rows lane / 4 and lane / 4 + 8 of the block
-          const int i = half * 2, row = at.key + block * 16 + half * 8 + at.lane / 4;
-          std::uint32_t& packed_p = probabilities[n / 2][block][n % 2 * 2 + half];
-          std::uint32_t& packed_ds = grad_scores[n / 2][block][n % 2 * 2 + half];
-          packed_p = pack<Element>(p[block][n][i], p[block][n][i + 1]);
-          packed_ds = pack<Element>(ds[block][n][i], ds[block][n][i + 1]);
-          shared_.probabilities.pair(row, column + n * 8) = packed_p;
-          shared_.grad_scores.pair(row, column + n * 8) = packed_ds;
+    for (int step = 0; step < kQuerySteps; ++step) {
+#pragma unroll
+      for (int block = 0; block < kKeyBlocks; ++block) {
+#pragma unroll
+        for (int i = 0; i < 4; ++i) {  // rows lane / 4 + 8 (i % 2), columns 8 (i / 2) on
+          const float* pair = &scores[block][step * 2 + i / 2][i % 2 * 2];
+          left[step][block][i] = pack<Element>(pair[0], pair[1]);
         }
+        tile.store(left[step][block], at.lane, at.key + block * 16, at.side * Tiling::kSideQueries + step * 16);
       }
     }
   }
@@ -319,7 +355,7 @@ class BackwardBlock {
   }
 
   // dQ = dS K of the query tile, added in global memory.
-  __device__ __forceinline__ void add_query_grads(const Step& step) {
+  __device__ __forceinline__ void add_query_grads() {
     QueryGrads grads = {};
     const Place at = place();
     const int first_row = at.warp % Tiling::kDqRowWarps * Tiling::kDqRows;
@@ -332,11 +368,12 @@ class BackwardBlock {
         [&](int k, int pair, auto& b) { ldmatrix_trans(b, KeyTile::at(right_at, k * 16, first_column + pair * 16)); });
 
     if (args_.turns != nullptr) {
-      if (at.lane == 0) wait_for_turn(turn_of(step), step.turn);
+      if (at.lane == 0) wait_for_turn(turn_of(step<1>()), step<1>().turn);
       __syncwarp();
     }
-    const std::int32_t first_query = step.tile * kQueries + first_row;
-    float* const rows = args_.grad_query.at(shared_.batch, first_query + at.lane / 4, query_head(step)) + first_column;
+    const std::int32_t first_query = step<1>().tile * kQueries + first_row;
+    float* const rows =
+        args_.grad_query.at(shared_.batch, first_query + at.lane / 4, query_head(step<1>())) + first_column;
     if (args_.width == kDim && first_query + Tiling::kDqRows <= args_.query_len) {
       add_to_queries(grads, rows, INT_MAX, INT_MAX);
     } else {
@@ -352,7 +389,7 @@ class BackwardBlock {
   }
   // Behind a barrier: so what all threads have added comes before what one of them releases.
   __device__ __forceinline__ void pass_turn(const Step& step) const {
-    if (args_.turns != nullptr && thread_index() == 0) release_turn(turn_of(step));
+    if (args_.turns != nullptr) release_turn(turn_of(step));
   }
 
   // Adds a warp's patch, whose first row and column `rows` is of lane / 4 further down, to what is within the bounds.

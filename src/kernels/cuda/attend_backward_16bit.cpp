@@ -3,6 +3,7 @@
 #include <cstdint>
 
 #include "kernels/cuda/attend_backward.hpp"
+#include "kernels/cuda/shapes.hpp"
 #include "orrery/error.hpp"
 
 namespace orrery::kernels::cuda {
@@ -22,14 +23,6 @@ void dispatch(const AttendBackward& call, device::StreamHandle stream, BackwardT
   launch_attend_backward<kDtype, 256>(call, stream, tiles);
 }
 
-// Gradients are added to by fours.
-void check_fours(const TensorView& t) {
-  const bool fours = reinterpret_cast<std::uintptr_t>(t.data) % (4 * sizeof(float)) == 0 &&
-                     (t.batch == 1 || t.batch_stride % 4 == 0) && (t.tokens == 1 || t.token_stride % 4 == 0) &&
-                     (t.heads == 1 || t.head_stride % 4 == 0);
-  ORRERY_CHECK(fours, "a gradient whose rows are not aligned to 16 bytes: ", t.data);
-}
-
 }  // namespace
 
 void attend_backward_16bit(const AttendBackward& call, device::StreamHandle stream, BackwardTiles tiles) {
@@ -41,7 +34,7 @@ void attend_backward_16bit(const AttendBackward& call, device::StreamHandle stre
   ORRERY_CHECK(call.scratch != nullptr, "no scratch");
   ORRERY_CHECK(reinterpret_cast<std::uintptr_t>(call.key_ranges.rows) % sizeof(KeyRange) == 0,
                "key ranges that are not aligned to their size: ", call.key_ranges.rows);
-  for (const TensorView& gradient : {call.grad_query, call.grad_key, call.grad_value}) check_fours(gradient);
+  for (const TensorView& gradient : {call.grad_query, call.grad_key, call.grad_value}) check_float_groups(gradient, 4);
   if (query.dtype == Dtype::bf16) {
     dispatch<Dtype::bf16>(call, stream, tiles);
   } else {

@@ -1,8 +1,9 @@
 // The forward kernel of 16-bit tensors, in FlashAttention-2's order (Dao, 2023). A block of threads owns a tile of
 // query rows of one head and visits the tiles of keys that these rows see. Each warp owns 16 or 32 of the rows and
 // works alone between barriers: scores = Q K^T; the new row maxima; P = 2^(scores - maximum), which stays in registers,
-// because two accumulators side by side are an operand of the next product; accumulator += P V. The maxima are integers
-// (docs/design/0004-small-terms.md), so they seldom change, and only then is the accumulator rescaled, exactly.
+// because two accumulators side by side are an operand of the next product; accumulator += P V. The maximum
+// is that of the scores themselves, so that the largest P is 1 and rounds to 1: a row that sees little else loses
+// nothing. A warp rescales its accumulators when the maximum of any of its rows has changed.
 //
 // Copies run behind the products. With one stage, a tile of values arrives during Q K^T and the next keys during P V;
 // with two stages, the next keys and values arrive during a whole visit, and one barrier a visit is enough.
@@ -128,7 +129,7 @@ __device__ __forceinline__ void raise_maxima(ForwardRows<Tiling>& rows, const Fo
       for (int n = 1; n < Tiling::kKeyBlocks; ++n) {
         top = fmaxf(top, fmaxf(scores[b][n][2 * half], scores[b][n][2 * half + 1]));
       }
-      raised[b][half] = ceilf(fmaxf(rows.row_max[b][half], quad_max(top) * scale));
+      raised[b][half] = fmaxf(rows.row_max[b][half], quad_max(top) * scale);
       changed |= raised[b][half] != rows.row_max[b][half];
     }
   }
@@ -137,7 +138,7 @@ __device__ __forceinline__ void raise_maxima(ForwardRows<Tiling>& rows, const Fo
   for (int b = 0; b < Tiling::kRowBlocks; ++b) {
 #pragma unroll
     for (int half = 0; half < 2; ++half) {
-      const float factor = power_of_two(rows.row_max[b][half] - raised[b][half]);
+      const float factor = exp2_approx(rows.row_max[b][half] - raised[b][half]);
       rows.row_max[b][half] = raised[b][half];
       rows.row_sum[b][half] *= factor;
 #pragma unroll

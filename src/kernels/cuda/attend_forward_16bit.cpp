@@ -1,6 +1,7 @@
 // Picks the instance for a dtype and a head_dim: columns past the head's own are zeros that are multiplied too, so the
 // steps are small where heads are common.
 #include "kernels/cuda/attend_forward.hpp"
+#include "kernels/cuda/shapes.hpp"
 #include "orrery/error.hpp"
 
 namespace orrery::kernels::cuda {
@@ -24,6 +25,7 @@ void attend_forward_16bit(const AttendForward& call, device::StreamHandle stream
   ORRERY_CHECK(head_dim > 0 && head_dim <= 256 && head_dim % 8 == 0, "head_dim ", head_dim);
   ORRERY_CHECK(call.query.dtype != Dtype::fp32, "dtype ", to_string(call.query.dtype));
   ORRERY_CHECK(variant >= 0 && variant < kForwardVariants, "variant ", variant);
+  if (!call.first || !call.last) check_float_groups(call.accumulator, 2);
   if (call.query.dtype == Dtype::bf16) {
     dispatch<Dtype::bf16>(call, stream, variant);
   } else {

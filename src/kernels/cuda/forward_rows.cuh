@@ -13,8 +13,8 @@
 
 namespace orrery::kernels::cuda {
 
-// The maximum of a row that has seen nothing, here. It is an integer like all others, and no -inf - -inf arises from
-// it: scores of -inf, which is what masked ones are, lie infinitely far below. In memory such a row has -inf.
+// The maximum of a row that has seen nothing, here. It is finite, so that no -inf - -inf arises from it: scores of
+// -inf, which is what masked ones are, lie infinitely far below. In memory such a row has -inf.
 inline constexpr float kNoMax = -FLT_MAX;
 
 // What a lane knows of its rows.

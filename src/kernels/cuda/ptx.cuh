@@ -72,6 +72,18 @@ __device__ __forceinline__ void ldmatrix_trans(std::uint32_t (&registers)[4], st
                : "r"(address));
 }
 
+__device__ __forceinline__ void store_shared(std::uint32_t address, std::uint32_t value) {
+  asm volatile("st.shared.b32 [%0], %1;" ::"r"(address), "r"(value) : "memory");
+}
+#if __CUDA_ARCH__ >= 900
+// The inverse of ldmatrix.
+__device__ __forceinline__ void stmatrix(const std::uint32_t (&registers)[4], std::uint32_t address) {
+  asm volatile("stmatrix.sync.aligned.m8n8.x4.shared.b16 [%0], {%1, %2, %3, %4};" ::"r"(address), "r"(registers[0]),
+               "r"(registers[1]), "r"(registers[2]), "r"(registers[3])
+               : "memory");
+}
+#endif
+
 // d += a b, fragments as above.
 template <typename Element>
 __device__ __forceinline__ void mma(float (&d)[4], const std::uint32_t (&a)[4], std::uint32_t b0, std::uint32_t b1) {

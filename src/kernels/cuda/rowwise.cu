@@ -128,7 +128,7 @@ __global__ void __launch_bounds__(kThreads) merge_rows(RowGrid grid, DeviceState
     const float kept_sum = into.row_sum.number(at), kept_max = into.row_max.number(at);
     if (taken_sum == 0.0f) return;
     const float new_max = fmaxf(kept_max, taken_max);
-    const float keep = power_of_two(kept_max - new_max), take = power_of_two(taken_max - new_max);
+    const float keep = exp2f(kept_max - new_max), take = exp2f(taken_max - new_max);
     __syncwarp(grid.group_mask());  // all lanes have read what one of them now writes
     if (grid.lane() == 0) {
       into.row_max.number(at) = new_max;

@@ -42,17 +42,37 @@ struct alignas(128) SmemTile {
     return words[column % kChunkElements / 2];
   }
 
+  // Writes a packed fragment, m16 x n16 as a0..a3 of ptx.cuh, to rows and columns from there; row a multiple of 8,
+  // column of 16. Free of conflicts.
+  __device__ __forceinline__ void store(const std::uint32_t (&fragment)[4], int lane, int row, int column) {
+#if __CUDA_ARCH__ >= 900
+    stmatrix(fragment, at(start_a(lane), row, column));
+#else
+    const std::uint32_t first = at(start(lane / 4, 0) + static_cast<std::uint32_t>(lane % 4 * 4), row, column);
+#pragma unroll
+    for (int i = 0; i < 4; ++i) {
+      store_shared((first ^ static_cast<std::uint32_t>(i / 2 * 16)) + i % 2 * 8 * kRowBytes, fragment[i]);
+    }
+#endif
+  }
+
   // The start of A[m][k] with m along rows, read by ldmatrix: m16 x k16 as a0..a3. And of B[k][n] with k along rows,
   // read by ldmatrix_trans: k16 x n16 as b0, b1 of columns n 0..7, then b0, b1 of n 8..15.
-  __device__ __forceinline__ std::uint32_t start_a(int lane) const { return start(lane & 15, lane >> 4); }
-  __device__ __forceinline__ std::uint32_t start_b_trans(int lane) const { return start_a(lane); }
+  __device__ __forceinline__ std::uint32_t start_a(int lane) const {
+    return start(lane & 15, lane >> 4);
+  }
+  __device__ __forceinline__ std::uint32_t start_b_trans(int lane) const {
+    return start_a(lane);
+  }
 
   // The start of B[k][n] with n along rows, read by ldmatrix: n16 x k16 as b0, b1 of n 0..7, then b0, b1 of n 8..15.
   // And of A[m][k] with k along rows, read by ldmatrix_trans: k16 x m16 as a0..a3.
   __device__ __forceinline__ std::uint32_t start_b(int lane) const {
     return start((lane & 7) + (lane >> 4) * 8, lane >> 3 & 1);
   }
-  __device__ __forceinline__ std::uint32_t start_a_trans(int lane) const { return start_b(lane); }
+  __device__ __forceinline__ std::uint32_t start_a_trans(int lane) const {
+    return start_b(lane);
+  }
 
   // row a multiple of 8, column of 16; meant to be constants after unrolling.
   static __device__ __forceinline__ std::uint32_t at(std::uint32_t start, int row, int column) {

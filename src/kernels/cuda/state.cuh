@@ -1,4 +1,4 @@
-// The arithmetic of a row's maximum and sum (kernels/cuda/attend.hpp), by which all kernels that touch states agree.
+// The arithmetic of a row's maximum and sum (kernels/cuda/attend.hpp), by which kernels that touch states agree.
 #pragma once
 
 #include <limits>

@@ -134,6 +134,11 @@ class InprocessDeviceLink final : public StreamLink {
       : hub_(hub), channels_(channels), rank_(rank), device_(device) {}
 
   const char* name() const override { return "inprocess"; }
+  const char* refuses_capture() const override {
+    return hub_.world_size() == 1 ? nullptr
+                                  : "ranks that are threads cannot be captured into a CUDA graph, which one thread "
+                                    "draws; start them as processes, linked by NCCL";
+  }
   std::size_t staging_bytes(const std::vector<LinkExchange>&) const override { return 0; }
   std::unique_ptr<StreamSession> prepare(std::vector<LinkExchange> exchanges, std::byte*) override {
     check_exchanges(exchanges, rank_, hub_.world_size());

@@ -24,6 +24,9 @@ class StagedLink final : public StreamLink {
         streams_{.device = device} {}
 
   const char* name() const override { return "mpi"; }
+  const char* refuses_capture() const override {
+    return "a run that MPI carries through host memory cannot be captured into a CUDA graph; link the ranks by NCCL";
+  }
   std::size_t staging_bytes(const std::vector<LinkExchange>&) const override { return 0; }
   std::unique_ptr<StreamSession> prepare(std::vector<LinkExchange> exchanges, std::byte*) override;
 
