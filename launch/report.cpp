@@ -79,7 +79,7 @@ Report make_report(Workload& workload, const Inputs& inputs, int threads, const 
                 inputs.describe(),
                 inputs.seed(),
                 threads,
-                std::string(world.link_name()),
+                std::string(workload.attention().link_name()),
                 workload.device(),
                 {},
                 measured,

@@ -7,6 +7,7 @@
 #include <memory>
 #include <optional>
 #include <span>
+#include <string_view>
 
 #include "orrery/device.hpp"
 #include "orrery/plan.hpp"
@@ -46,6 +47,9 @@ class Attention {
 
   const Plan& plan() const;
   const RankProgram& program(Pass pass) const;
+
+  // What carries slices between this rank's memory and that of others: "inprocess", "mpi" or "nccl".
+  std::string_view link_name() const;
 
   // Exactly what a run needs beside the caller's tensors. Proportional to the tokens a rank owns (gather: to those it
   // needs).

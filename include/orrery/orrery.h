@@ -283,6 +283,8 @@ typedef struct orrery_attention_options {
 ORRERY_API orrery_status orrery_attention_create(orrery_context* context, const orrery_plan* plan,
                                                  const orrery_attention_options* options, orrery_attention** attention);
 ORRERY_API void orrery_attention_destroy(orrery_attention* attention);
+/* What carries slices between this rank's memory and that of others: "inprocess", "mpi" or "nccl"; "" for NULL. */
+ORRERY_API const char* orrery_attention_link_name(const orrery_attention* attention);
 /* Exactly what a run needs beside the caller's tensors; 0 for NULL. */
 ORRERY_API size_t orrery_attention_workspace_bytes(const orrery_attention* attention);
 /* Local. Checks every shape, stride and dtype. The workspace is aligned to 64 bytes, on CUDA to 256; it and the tensors

@@ -8,6 +8,7 @@
 #include "backend/cuda/cuda_backend.hpp"
 #include "backend/host/host_backend.hpp"
 #include "backend/trace/recorder.hpp"
+#include "link/stream_link.hpp"
 #include "orrery/check.hpp"
 #include "orrery/error.hpp"
 #include "orrery/executor.hpp"
@@ -201,6 +202,10 @@ const RankProgram& Attention::program(Pass pass) const {
   const auto& runner = pass == Pass::forward ? impl_->forward : impl_->backward;
   if (!runner) refuse("this plan has no ", to_string(pass), " pass");
   return runner->program;
+}
+
+std::string_view Attention::link_name() const {
+  return impl_->link == nullptr ? impl_->world.link_name() : impl_->link->name();
 }
 
 std::size_t Attention::workspace_bytes() const {

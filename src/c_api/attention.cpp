@@ -119,6 +119,10 @@ void orrery_attention_destroy(orrery_attention* attention) {
   delete attention;
 }
 
+const char* orrery_attention_link_name(const orrery_attention* attention) {
+  return attention == nullptr ? "" : attention->attention.link_name().data();
+}
+
 size_t orrery_attention_workspace_bytes(const orrery_attention* attention) {
   return attention == nullptr ? 0 : attention->attention.workspace_bytes();
 }

@@ -24,6 +24,7 @@ ScratchBytes scratch_bytes(const AttentionProblem&, const RankProgram&, StreamLi
   refuse(kSentence);
 }
 std::unique_ptr<CudaBackend> make_cuda_backend(const AttentionProblem&, const RankProgram&, const Dependencies&,
+                                               // NOLINTNEXTLINE(performance-unnecessary-value-param): it is kept
                                                std::vector<BufferMemory>, const Scratch&, StreamLink&,
                                                const CudaOptions&) {
   refuse(kSentence);
