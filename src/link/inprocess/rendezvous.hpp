@@ -91,7 +91,7 @@ class Rendezvous final : public LinkSession {
   void end_run() noexcept override;
 
   const std::vector<Ticket>& tickets(int exchange) const { return exchanges_[exchange].tickets; }
-  // The carrier of this session, for who meets one of its tickets.
+  // For who meets a ticket of another rank: its carrier.
   Carrier& carrier() const { return carrier_; }
   // What an exchange has not carried, or all of it, as text for an error.
   std::vector<Outstanding> messages(int exchange, bool only_outstanding) const;
