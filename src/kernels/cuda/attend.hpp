@@ -33,7 +33,10 @@ struct AttendForward {
   bool last = false;            // the state is not written: out and lse are
   TensorView out;               // [batch, query_len, heads, head_dim]    the dtype of query; with `last`
   TensorView lse;               // [batch, query_len, heads, 1]           fp32, natural log; with `last`
+  // kForwardScratchBytes, 16-byte aligned, of any content.
+  std::byte* scratch = nullptr;
 };
+inline constexpr std::size_t kForwardScratchBytes = 16;
 
 struct AttendBackward {
   TensorView query, grad_out;  // [batch, query_len, heads, head_dim]    fp32, bf16 or fp16
