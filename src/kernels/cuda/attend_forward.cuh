@@ -269,38 +269,33 @@ __global__ void __launch_bounds__(Tiling::kThreads, Tiling::kBlocksPerSm)
   }
 }
 
-// The tilings of a head_dim, the best first, by the limits of an H200: 65536 registers and 227 KiB of shared memory an
-// SM. Warps of 32 rows read each key and value half as often as warps of 16 do, as long as their accumulators fit the
-// registers.
-template <typename... Tilings>
-struct TilingList {};
+// The tiling of a head_dim, by the limits of an H200: 65536 registers and 227 KiB of shared memory an SM. Warps of 32
+// rows read each key and value half as often as warps of 16 do, as long as their accumulators fit the registers.
 template <int kDim>
 struct ForwardTilings;
 template <>
 struct ForwardTilings<32> {  // head_dim, query rows, keys, warps, stages, blocks an SM
-  using All = TilingList<ForwardTiling<32, 128, 64, 4, 2, 3>>;
+  using Best = ForwardTiling<32, 128, 64, 4, 2, 3>;
 };
 template <>
 struct ForwardTilings<64> {
-  using All = TilingList<ForwardTiling<64, 128, 64, 4, 2, 3>, ForwardTiling<64, 128, 128, 4, 1, 2>,
-                         ForwardTiling<64, 128, 96, 4, 2, 2>>;
+  using Best = ForwardTiling<64, 128, 64, 4, 2, 3>;
 };
 template <>
 struct ForwardTilings<96> {
-  using All = TilingList<ForwardTiling<96, 128, 64, 4, 2, 2>>;
+  using Best = ForwardTiling<96, 128, 64, 4, 2, 2>;
 };
 template <>
 struct ForwardTilings<128> {
-  using All = TilingList<ForwardTiling<128, 128, 64, 4, 2, 2>, ForwardTiling<128, 128, 48, 4, 1, 2>,
-                         ForwardTiling<128, 128, 32, 4, 2, 2>>;
+  using Best = ForwardTiling<128, 128, 64, 4, 2, 2>;
 };
 template <>
 struct ForwardTilings<192> {
-  using All = TilingList<ForwardTiling<192, 64, 64, 4, 1, 2>>;
+  using Best = ForwardTiling<192, 64, 64, 4, 1, 2>;
 };
 template <>
 struct ForwardTilings<256> {
-  using All = TilingList<ForwardTiling<256, 64, 64, 4, 1, 2>>;
+  using Best = ForwardTiling<256, 64, 64, 4, 1, 2>;
 };
 
 template <typename Element, typename Tiling>
@@ -333,18 +328,10 @@ void launch_tiled(const AttendForward& call, device::StreamHandle stream) {
   ORRERY_CUDA_CHECK(cudaGetLastError());
 }
 
-template <typename Element, typename First, typename... Rest>
-void launch_variant(const AttendForward& call, device::StreamHandle stream, int variant, TilingList<First, Rest...>) {
-  if constexpr (sizeof...(Rest) > 0) {
-    if (variant > 0) return launch_variant<Element>(call, stream, variant - 1, TilingList<Rest...>{});
-  }
-  launch_tiled<Element, First>(call, stream);
-}
-
 template <Dtype kDtype, int kDim>
-void launch_attend_forward(const AttendForward& call, device::StreamHandle stream, int variant) {
+void launch_attend_forward(const AttendForward& call, device::StreamHandle stream) {
   using Element = std::conditional_t<kDtype == Dtype::bf16, __nv_bfloat16, __half>;
-  launch_variant<Element>(call, stream, variant, typename ForwardTilings<kDim>::All{});
+  launch_tiled<Element, typename ForwardTilings<kDim>::Best>(call, stream);
 }
 
 }  // namespace orrery::kernels::cuda
