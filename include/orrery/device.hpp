@@ -56,8 +56,8 @@ class DeviceMemory {
   std::size_t size_ = 0;
 };
 
-// Copies between any two places, host or device; returns when the bytes are there. Work that is under way on streams
-// is not waited for.
+// Copies between any two places, host or device; returns when the bytes are there, for every stream to see. Work under
+// way on streams that do not wait for the default one is not waited for.
 void copy_bytes(void* into, const void* from, std::size_t bytes);
 // Blocks until everything put on the device so far is done.
 void synchronize(Device device);

@@ -92,7 +92,8 @@ ORRERY_API orrery_status orrery_memory_create(orrery_device device, size_t bytes
                                               size_t message_size);
 ORRERY_API void orrery_memory_destroy(orrery_memory* memory);
 ORRERY_API void* orrery_memory_data(const orrery_memory* memory);
-/* Between any two places, host or device; returns when the bytes are there. Waits for no stream. */
+/* Between any two places, host or device; returns when the bytes are there, for every stream to see. Waits for no
+ * stream but the default one, and those that wait for that. */
 ORRERY_API orrery_status orrery_copy(void* into, const void* from, size_t bytes, char* message, size_t message_size);
 /* Blocks until everything put on the device so far is done. */
 ORRERY_API orrery_status orrery_synchronize(orrery_device device, char* message, size_t message_size);
