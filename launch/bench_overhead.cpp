@@ -25,6 +25,7 @@ Row step_row(World& world, const Options& options) {
   WorkloadOptions how;
   how.plan = {.layout = options.layout, .strategy = options.strategy};
   how.attention.device = choose_device(world, options, inputs->problem());
+  how.attention.sm_margin = options.sm_margin;
   Workload workload(world, *inputs, how);
   const Measured measured = measure(workload, options.repeat.value_or(2000), options.warmup.value_or(100), false);
   const Report report = make_report(workload, *inputs, 1, measured, options.verify);

@@ -9,7 +9,7 @@
 namespace orrery::launch {
 
 Workload::Workload(World& world, const Inputs& inputs, const WorkloadOptions& options)
-    : world_(world), device_(options.attention.device) {
+    : world_(world), device_(options.attention.device), sm_margin_(options.attention.sm_margin) {
   // Twice, for the first call makes the runtime take what it needs itself; together, so that no rank allocates before
   // all have looked.
   for (int i = 0; i < 2; ++i) together(world, [&] { device_bytes_before_ = memory_in_use(device_); });

@@ -30,6 +30,7 @@ class Workload {
   const AttentionTensors& tensors() const { return tensors_; }
   const std::vector<Span>& positions() const { return positions_; }
   Device device() const { return device_; }
+  int sm_margin() const { return sm_margin_; }
   bool backward() const { return plan_->options.backward; }
   std::size_t tensor_bytes() const;
   // Bytes of the CUDA device that have been taken since before this workload: its tensors and workspace, what the link
@@ -45,6 +46,7 @@ class Workload {
 
   World& world_;
   Device device_;
+  int sm_margin_;
   std::int64_t device_bytes_before_ = 0;
   std::optional<Plan> plan_;
   std::vector<Span> positions_;

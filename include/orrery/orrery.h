@@ -276,9 +276,10 @@ typedef struct orrery_attention_options {
   int use_stream;    /* order runs on `stream`; else on a stream of Orrery's own */
   int deterministic; /* the same bits every run; 0 lets grad_query's last bits depend on timing, for speed */
   void* stream;      /* a cudaStream_t; NULL is the default stream */
+  int64_t sm_margin; /* multiprocessors that the attention kernels leave free for NCCL's; refused when it leaves none */
 } orrery_attention_options;
 #define ORRERY_ATTENTION_OPTIONS_INIT \
-  { sizeof(orrery_attention_options), 1, 0, {ORRERY_CPU, 0}, 0, 1, NULL }
+  { sizeof(orrery_attention_options), 1, 0, {ORRERY_CPU, 0}, 0, 1, NULL, 0 }
 
 /* Collective: the ranks agree on the plan, which may be destroyed afterwards. */
 ORRERY_API orrery_status orrery_attention_create(orrery_context* context, const orrery_plan* plan,

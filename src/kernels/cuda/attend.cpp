@@ -62,6 +62,7 @@ bool attend_takes(const TensorView& tensor) {
 void attend_forward(const AttendForward& call, device::StreamHandle stream) {
   const TensorView& query = call.query;
   check_operands(query, call.key, call.value, call.key_ranges);
+  ORRERY_CHECK(call.sm_margin == 0 || call.scratch != nullptr, "a margin without scratch");
   if (!call.first || !call.last) {
     check_floats(call.accumulator, query, query.width);
     check_floats(call.row_max, query, 1);

@@ -73,6 +73,13 @@ class Run(support.ProgramTest):
         self.assertTrue(outs[0])
         self.assertEqual(outs[0], outs[1])
 
+    def test_a_margin_for_communication(self):
+        result = on_device(2, LINKS[0], "--sm-margin", 20, "--verify", "sample", "--json", self.path("json"))
+        self.assert_good(result)
+        with open(self.path("json")) as file:
+            self.assertEqual(json.load(file)["plan"]["sm_margin"], 20)
+        self.assert_refused(on_device(2, LINKS[0], "--sm-margin", 100000), "margin of 100000", "multiprocessors")
+
     def test_an_unknown_link_is_refused(self):
         self.assert_refused(on_device(2, "carrier-pigeon"), "carrier-pigeon")
 
