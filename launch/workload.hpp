@@ -39,6 +39,11 @@ class Workload {
 
   // Collective. Runs the pass to its end and returns this rank's seconds. An error under way is an AloneError.
   double run(Pass pass);
+  // The halves of it: on a CUDA device begin() puts the pass on the stream and returns.
+  void begin(Pass pass);
+  void wait();
+  // Local. Makes NaNs of all that a run writes.
+  void spoil_results();
 
  private:
   TensorView make(std::int64_t heads, std::int64_t width, std::string_view purpose);
