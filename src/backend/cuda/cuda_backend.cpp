@@ -43,7 +43,7 @@ struct ScratchPlan {
     for (const Step& step : program.steps) {
       if (const auto* s = std::get_if<Attend>(&step)) {
         query_len = std::max(query_len, s->query.tokens);
-        kernel_bytes = std::max(kernel_bytes, kernels::cuda::kAttendForwardScratchBytes);
+        kernel_bytes = std::max(kernel_bytes, kernels::cuda::kForwardScratchBytes);
       }
       if (const auto* s = std::get_if<AttendBackward>(&step)) {
         query_len = std::max(query_len, s->query.tokens);

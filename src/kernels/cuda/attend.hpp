@@ -22,7 +22,8 @@
 
 namespace orrery::kernels::cuda {
 
-inline constexpr std::size_t kAttendForwardScratchBytes = 2048;
+inline constexpr std::size_t kSmShareBytes = 2048;  // counters of sm_share.cuh
+inline constexpr std::size_t kForwardScratchBytes = kSmShareBytes;
 
 struct AttendForward {
   TensorView query;             // [batch, query_len, heads, head_dim]    fp32, bf16 or fp16
@@ -36,7 +37,7 @@ struct AttendForward {
   TensorView out;               // [batch, query_len, heads, head_dim]    the dtype of query; with `last`
   TensorView lse;               // [batch, query_len, heads, 1]           fp32, natural log; with `last`
   int sm_margin = 0;            // multiprocessors of the device to leave free; fewer than it has
-  // With sm_margin, kAttendForwardScratchBytes bytes, 16-byte aligned, of any content.
+  // With sm_margin, kForwardScratchBytes bytes, 16-byte aligned, of any content.
   std::byte* scratch = nullptr;
 };
 

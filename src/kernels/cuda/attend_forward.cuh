@@ -21,6 +21,7 @@
 #include "kernels/cuda/forward_rows.cuh"
 #include "kernels/cuda/forward_tiles.cuh"
 #include "kernels/cuda/ptx.cuh"
+#include "kernels/cuda/sm_share.cuh"
 #include "kernels/cuda/smem_tile.cuh"
 #include "kernels/cuda/state.cuh"
 #include "orrery/error.hpp"
@@ -38,6 +39,7 @@ struct ForwardShared {
   KeyTile<Element, Tiling> key[Tiling::kStages], value[Tiling::kStages];
   int4 ranges[Tiling::kQueryTile];  // begin, end, sink_begin, sink_end of each row
   KeyVisits<Tiling::kKeyTile> visits;
+  std::int32_t ticket;  // on a share of the multiprocessors: the number of the work at hand
   const Element *query_rows, *key_rows, *value_rows;  // [tokens][head_dim] of the head
 };
 
@@ -183,14 +185,11 @@ __device__ __forceinline__ void fold(ForwardRows<Tiling>& rows, const ForwardSco
   }
 }
 
-template <typename Element, typename Tiling>
-__global__ void __launch_bounds__(Tiling::kThreads, Tiling::kBlocksPerSm)
-    attend_forward_kernel(const __grid_constant__ AttendForward call, const ForwardOrder order, const float scale) {
-  using Shared = ForwardShared<Element, Tiling>;
-  extern __shared__ __align__(128) unsigned char shared_bytes[];
-  Shared& shared = *reinterpret_cast<Shared*>(shared_bytes);
-
-  const ForwardPlace at = forward_place<Tiling>(call, order);
+// The work of one block; block() is its number, read anew wherever it is needed.
+template <typename Element, typename Tiling, typename Block>
+__device__ __forceinline__ void attend_tile(ForwardShared<Element, Tiling>& shared, const AttendForward& call,
+                                            const ForwardOrder& order, float scale, const Block& block) {
+  const ForwardPlace at = forward_place<Tiling>(call, order, block());
   const int query_len = static_cast<int>(call.query.tokens), key_len = static_cast<int>(call.key.tokens);
   const auto visits = key_visits<Tiling>(call.key_ranges, at.query_tile, query_len, key_len);
   const int count = visits.count();
@@ -261,11 +260,27 @@ __global__ void __launch_bounds__(Tiling::kThreads, Tiling::kBlocksPerSm)
     fold<Element, Tiling>(rows, scores, scale, shared.value[stage]);
   }
 
-  const ForwardPlace end = forward_place<Tiling>(call, order);
+  const ForwardPlace end = forward_place<Tiling>(call, order, block());
   if (call.last) {
     store_out<Element>(rows, call, end, shared.query);
   } else {
     store_state(rows, call, end);
+  }
+}
+
+// Share: SmShare, or nothing.
+template <typename Element, typename Tiling, typename... Share>
+__global__ void __launch_bounds__(Tiling::kThreads, Tiling::kBlocksPerSm)
+    attend_forward_kernel(const __grid_constant__ AttendForward call, const ForwardOrder order, const float scale,
+                          Share... share) {
+  using Shared = ForwardShared<Element, Tiling>;
+  extern __shared__ __align__(128) unsigned char shared_bytes[];
+  Shared& shared = *reinterpret_cast<Shared*>(shared_bytes);
+  if constexpr (sizeof...(Share) == 0) {
+    attend_tile(shared, call, order, scale, block_index);
+  } else {
+    for_each_ticket(share..., shared.ticket,
+                    [&] { attend_tile(shared, call, order, scale, [&] { return shared.ticket; }); });
   }
 }
 
@@ -320,12 +335,13 @@ void launch_tiled(const AttendForward& call, device::StreamHandle stream) {
   constexpr float kLog2E = 0x1.715476p+0f;
   const float scale = std::max(std::abs(call.scale) * kLog2E, FLT_MIN);
 
-  const auto kernel = attend_forward_kernel<Element, Tiling>;
-  ORRERY_CUDA_CHECK(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, sizeof(Shared)));
-  ORRERY_CUDA_CHECK(
-      cudaFuncSetAttribute(kernel, cudaFuncAttributePreferredSharedMemoryCarveout, cudaSharedmemCarveoutMaxShared));
-  kernel<<<static_cast<unsigned>(blocks), Tiling::kThreads, sizeof(Shared), stream>>>(call, order, scale);
-  ORRERY_CUDA_CHECK(cudaGetLastError());
+  launch_tickets(blocks, call.sm_margin, Tiling::kBlocksPerSm, call.scratch, stream, [&](unsigned grid, auto... share) {
+    const auto kernel = attend_forward_kernel<Element, Tiling, decltype(share)...>;
+    ORRERY_CUDA_CHECK(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, sizeof(Shared)));
+    ORRERY_CUDA_CHECK(
+        cudaFuncSetAttribute(kernel, cudaFuncAttributePreferredSharedMemoryCarveout, cudaSharedmemCarveoutMaxShared));
+    kernel<<<grid, Tiling::kThreads, sizeof(Shared), stream>>>(call, order, scale, share...);
+  });
 }
 
 template <Dtype kDtype, int kDim>
