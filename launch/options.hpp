@@ -40,6 +40,7 @@ struct Options {
   std::optional<int> device_index;  // of every rank; by the rank's number on its host
   bool share_device = false;        // more ranks of a host than it has devices
   std::string link = "auto";        // between devices of different processes
+  int sm_margin = 0;                // multiprocessors that attention kernels leave free
 
   // Trust.
   VerifyMode verify = VerifyMode::sample;

@@ -81,6 +81,7 @@ Report make_report(Workload& workload, const Inputs& inputs, int threads, const 
                 threads,
                 std::string(workload.attention().link_name()),
                 workload.device(),
+                workload.device().kind == DeviceKind::cuda ? workload.sm_margin() : 0,
                 {},
                 measured,
                 {}};

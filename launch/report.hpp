@@ -17,7 +17,8 @@ struct Report {
   std::uint64_t seed = 0;
   int threads = 1;
   std::string link;
-  Device device;  // rank 0's
+  Device device;      // rank 0's
+  int sm_margin = 0;  // of rank 0, on a CUDA device
   PlanCosts costs;
   Measured measured;
   Verification verification;

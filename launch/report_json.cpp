@@ -60,6 +60,7 @@ Json to_json(const Report& report) {
             {"layout", report.plan.layout.text()},
             {"world_size", report.plan.topology.world_size},
             {"device", to_string(report.device.kind)},
+            {"sm_margin", report.sm_margin},
             {"steps", report.costs.steps},
             {"bytes_sent", report.costs.bytes_sent},
             {"workspace_bytes", report.costs.workspace_bytes},

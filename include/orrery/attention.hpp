@@ -24,6 +24,9 @@ struct AttentionOptions {
   // On CUDA:
   std::optional<void*> stream = {};  // the cudaStream_t on which runs are ordered; without, a stream of our own
   bool deterministic = true;  // the same bits every run; false lets grad_query's last bits depend on timing, for speed
+  // Multiprocessors that the attention kernels leave free, so that a transfer begun while they run need not wait for
+  // them: those of NCCL compute too. Results keep their bits. Refused when it leaves none.
+  int sm_margin = 0;
 };
 
 // This rank's rows, in the order of layout.shard(rank). Strides are free; the last one is 1.

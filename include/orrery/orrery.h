@@ -92,7 +92,8 @@ ORRERY_API orrery_status orrery_memory_create(orrery_device device, size_t bytes
                                               size_t message_size);
 ORRERY_API void orrery_memory_destroy(orrery_memory* memory);
 ORRERY_API void* orrery_memory_data(const orrery_memory* memory);
-/* Between any two places, host or device; returns when the bytes are there. Waits for no stream. */
+/* Between any two places, host or device; returns when the bytes are there, for every stream to see. Waits for no
+ * stream but the default one, and those that wait for that. */
 ORRERY_API orrery_status orrery_copy(void* into, const void* from, size_t bytes, char* message, size_t message_size);
 /* Blocks until everything put on the device so far is done. */
 ORRERY_API orrery_status orrery_synchronize(orrery_device device, char* message, size_t message_size);
@@ -275,9 +276,10 @@ typedef struct orrery_attention_options {
   int use_stream;    /* order runs on `stream`; else on a stream of Orrery's own */
   int deterministic; /* the same bits every run; 0 lets grad_query's last bits depend on timing, for speed */
   void* stream;      /* a cudaStream_t; NULL is the default stream */
+  int64_t sm_margin; /* multiprocessors that the attention kernels leave free for NCCL's; refused when it leaves none */
 } orrery_attention_options;
 #define ORRERY_ATTENTION_OPTIONS_INIT \
-  { sizeof(orrery_attention_options), 1, 0, {ORRERY_CPU, 0}, 0, 1, NULL }
+  { sizeof(orrery_attention_options), 1, 0, {ORRERY_CPU, 0}, 0, 1, NULL, 0 }
 
 /* Collective: the ranks agree on the plan, which may be destroyed afterwards. */
 ORRERY_API orrery_status orrery_attention_create(orrery_context* context, const orrery_plan* plan,

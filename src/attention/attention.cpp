@@ -106,8 +106,10 @@ struct Attention::Impl {
 
   void build() {
     if (on_cuda()) {
-      const std::string reason = cuda::refuses(plan.problem);
-      if (!reason.empty()) refuse(reason);
+      for (const std::string& reason :
+           {cuda::refuses(plan.problem), cuda::refuses_margin(options.sm_margin, options.device.index)}) {
+        if (!reason.empty()) refuse(reason);
+      }
       if (!options.stream) own_stream = cuda::open_stream(options.device.index);
     }
     if (plan.topology.world_size != world.world_size()) {
@@ -169,7 +171,7 @@ struct Attention::Impl {
       auto backend = cuda::make_cuda_backend(plan.problem, runner->program, runner->dependencies, std::move(memory),
                                              {workspace.subspan(tables, runner->table_bytes), scratch}, *link,
                                              {options.device.index, options.stream ? *options.stream : own_stream.get(),
-                                              options.deterministic, world.timeout_seconds()});
+                                              options.deterministic, world.timeout_seconds(), options.sm_margin});
       runner->on_device = backend.get();
       runner->backend = std::move(backend);
     } else {

@@ -1,5 +1,6 @@
 #include "orrery/attention.hpp"
 
+#include <limits>
 #include <span>
 #include <vector>
 
@@ -42,16 +43,18 @@ AttentionTensors views_of(const orrery_tensors* tensors) {
 }
 
 AttentionOptions options_of(const orrery_attention_options* options) {
-  constexpr int kMostThreads = 1024;
+  constexpr int kMostThreads = 1024, kMostMargin = std::numeric_limits<int>::max();
   const orrery_attention_options defaults = ORRERY_ATTENTION_OPTIONS_INIT;
   const orrery_attention_options given = read(options, defaults, "options");
   if (given.threads < 1 || given.threads > kMostThreads) refuse(given.threads, " threads; 1 to ", kMostThreads);
+  if (given.sm_margin < 0 || given.sm_margin > kMostMargin) refuse("an SM margin of ", given.sm_margin);
   AttentionOptions known;
   known.threads = given.threads;
   known.record_steps = given.record_steps != 0;
   known.device = device_of(given.device);
   if (given.use_stream != 0) known.stream = given.stream;
   known.deterministic = given.deterministic != 0;
+  known.sm_margin = static_cast<int>(given.sm_margin);
   return known;
 }
 

@@ -13,8 +13,8 @@ take turns. A rate counts two operations a multiply-add, of admitted pairs: half
 neglected, and 2.5 times forward's for backward. A ratio above 1 says that Orrery is faster.
 
 Results are compared with float64, on the device: out and lse on all rows, the gradients on sampled positions of every
-head, by relative L2 error. A row is wrong when an error of Orrery's is above 1.1 times that of the more accurate of the
-backends plus 1e-6, or lse's above 1e-4; then the exit code is 3.
+head, by relative L2 error. A row is wrong when an error of Orrery's is above 1.1 times that of FlashAttention-2 plus
+1e-6 (of cuDNN where PyTorch has no FlashAttention-2), or lse's above 1e-4; then the exit code is 3.
 """
 
 import argparse

@@ -220,6 +220,11 @@ static void binding(orrery_context* context) {
   options.device.kind = 7;
   CHECK_FAILS(context, orrery_attention_create(context, plan, &options, &attention), ORRERY_INVALID, "kind 7");
   options.device.kind = ORRERY_CPU;
+  options.sm_margin = -1;
+  CHECK_FAILS(context, orrery_attention_create(context, plan, &options, &attention), ORRERY_INVALID, "margin of -1");
+  options.sm_margin = (int64_t)1 << 40;
+  CHECK_FAILS(context, orrery_attention_create(context, plan, &options, &attention), ORRERY_INVALID, "margin of 1099");
+  options.sm_margin = 0;
   CHECK_OK(context, orrery_attention_create(context, plan, &options, &attention));
 
   CHECK_FAILS(context, orrery_attention_forward(attention), ORRERY_INVALID, "no tensors are bound");

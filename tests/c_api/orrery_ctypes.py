@@ -64,7 +64,7 @@ class Tensors(Versioned):
 
 class AttentionOptions(Versioned):
     _fields_ = [("struct_size", c_size_t), ("threads", c_int), ("record_steps", c_int), ("device", Device),
-                ("use_stream", c_int), ("deterministic", c_int), ("stream", c_void_p)]
+                ("use_stream", c_int), ("deterministic", c_int), ("stream", c_void_p), ("sm_margin", c_int64)]
     DEFAULTS = {"threads": 1, "deterministic": 1}
 
 

@@ -41,7 +41,10 @@ struct ScratchPlan {
     std::int64_t query_len = 0;
     std::size_t kernel_bytes = 0;
     for (const Step& step : program.steps) {
-      if (const auto* s = std::get_if<Attend>(&step)) query_len = std::max(query_len, s->query.tokens);
+      if (const auto* s = std::get_if<Attend>(&step)) {
+        query_len = std::max(query_len, s->query.tokens);
+        kernel_bytes = std::max(kernel_bytes, kernels::cuda::kForwardScratchBytes);
+      }
       if (const auto* s = std::get_if<AttendBackward>(&step)) {
         query_len = std::max(query_len, s->query.tokens);
         kernel_bytes = std::max(kernel_bytes, kernels::cuda::attend_backward_scratch_bytes(
@@ -326,6 +329,8 @@ void Runner::run(const Attend& s) {
       call.out = tensor(fusion.output, 0);
       call.lse = tensor(fusion.output, 1);
     }
+    call.sm_margin = options_.sm_margin;
+    call.scratch = scratch_.run.data() + places_.kernel;
     kernels::cuda::attend_forward(call, stream_);
   }
 }
@@ -349,6 +354,7 @@ void Runner::run(const AttendBackward& s) {
     call.key_ranges = ranges(attended, run);
     call.scale = static_cast<float>(problem_.effective_scale());
     call.deterministic = options_.deterministic;
+    call.sm_margin = options_.sm_margin;
     call.scratch = scratch_.run.data() + places_.kernel;
     kernels::cuda::attend_backward(call, stream_);
   }
@@ -400,6 +406,15 @@ std::string refuses(const AttentionProblem& problem) {
 std::string refuses(const TensorView& tensor) {
   return kernels::cuda::attend_takes(tensor) ? ""
                                              : "16-bit tensors must begin, and have strides, at multiples of 16 bytes";
+}
+
+std::string refuses_margin(int sm_margin, int device) {
+  if (sm_margin < 0) return concat("an SM margin of ", sm_margin);
+  int count = 0;
+  ORRERY_CUDA_CHECK(cudaDeviceGetAttribute(&count, cudaDevAttrMultiProcessorCount, device));
+  if (sm_margin < count) return "";
+  return concat("an SM margin of ", sm_margin, " leaves none of the ", count, " multiprocessors of CUDA device ",
+                device, " to compute on");
 }
 
 ScratchBytes scratch_bytes(const AttentionProblem& problem, const RankProgram& program, StreamLink& link) {

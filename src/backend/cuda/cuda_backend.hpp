@@ -31,6 +31,7 @@ struct CudaOptions {
   void* stream = nullptr;  // cudaStream_t, on which runs are ordered
   bool deterministic = true;
   double timeout_seconds = 300;
+  int sm_margin = 0;  // multiprocessors that the attention kernels leave free
 };
 
 // A backend whose runs complete later than end_run().
@@ -46,6 +47,8 @@ class CudaBackend : public Backend {
 std::string refuses(const AttentionProblem& problem);
 // The same of a tensor the caller gives.
 std::string refuses(const TensorView& tensor);
+// ... and of an SM margin on a device.
+std::string refuses_margin(int sm_margin, int device);
 
 // Bytes of device memory that a program needs beside its buffers, multiples of 256.
 struct ScratchBytes {

@@ -20,6 +20,9 @@ std::string refuses(const AttentionProblem&) {
 std::string refuses(const TensorView&) {
   return kSentence;
 }
+std::string refuses_margin(int, int) {
+  return kSentence;
+}
 ScratchBytes scratch_bytes(const AttentionProblem&, const RankProgram&, StreamLink&) {
   refuse(kSentence);
 }

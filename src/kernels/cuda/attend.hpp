@@ -22,6 +22,9 @@
 
 namespace orrery::kernels::cuda {
 
+inline constexpr std::size_t kSmShareBytes = 2048;  // counters of sm_share.cuh
+inline constexpr std::size_t kForwardScratchBytes = kSmShareBytes;
+
 struct AttendForward {
   TensorView query;             // [batch, query_len, heads, head_dim]    fp32, bf16 or fp16
   TensorView key, value;        // [batch, key_len, kv_heads, head_dim]   same dtype; heads % kv_heads == 0
@@ -33,10 +36,10 @@ struct AttendForward {
   bool last = false;            // the state is not written: out and lse are
   TensorView out;               // [batch, query_len, heads, head_dim]    the dtype of query; with `last`
   TensorView lse;               // [batch, query_len, heads, 1]           fp32, natural log; with `last`
-  // kForwardScratchBytes, 16-byte aligned, of any content.
+  int sm_margin = 0;            // multiprocessors of the device to leave free; fewer than it has
+  // kForwardScratchBytes bytes, 16-byte aligned, of any content.
   std::byte* scratch = nullptr;
 };
-inline constexpr std::size_t kForwardScratchBytes = 16;
 
 struct AttendBackward {
   TensorView query, grad_out;  // [batch, query_len, heads, head_dim]    fp32, bf16 or fp16
@@ -51,6 +54,7 @@ struct AttendBackward {
   bool deterministic = true;
   // attend_backward_scratch_bytes() bytes, 16-byte aligned, of any content.
   std::byte* scratch = nullptr;
+  int sm_margin = 0;  // as in AttendForward
 };
 
 // What a problem must be for these kernels; says in a sentence why not, or nothing. Takes the dtype and head_dim, and

@@ -27,6 +27,7 @@
 #include "kernels/cuda/backward_tiling.cuh"
 #include "kernels/cuda/backward_visits.cuh"
 #include "kernels/cuda/ptx.cuh"
+#include "kernels/cuda/sm_share.cuh"
 #include "kernels/cuda/smem_tile.cuh"
 #include "kernels/cuda/warp_product.cuh"
 
@@ -59,7 +60,8 @@ class BackwardBlock {
     KeyTile key, value;
     Stage stages[kStages];
     ScoreTile probabilities, grad_scores;
-    float lse_delta[2 * kQueries];           // lse times log2(e), +inf for a row that gets no gradient; then delta
+    float lse_delta[2 * kQueries];  // lse times log2(e), +inf for a row that gets no gradient; then delta
+    std::int32_t ticket;
     std::int32_t first_key, batch, kv_head;  // what the block is for
     Walk walk;
     Step steps[kSteps];        // step i is [i % kSteps]
@@ -69,6 +71,7 @@ class BackwardBlock {
   __device__ __forceinline__ BackwardBlock(const BackwardArgs<Element>& args, Shared& shared)
       : args_(args), shared_(shared) {}
 
+  // The work of the ticket that thread 0 has drawn.
   __device__ __forceinline__ void run() {
     take_place();
     load_keys();
@@ -136,7 +139,7 @@ class BackwardBlock {
   // What the block is for, by its ticket: the lowest tiles of keys first, those of all heads side by side.
   __device__ __forceinline__ void take_place() {
     if (thread_index() == 0) {
-      const std::int32_t ticket = atomicAdd(args_.ticket, 1);
+      const std::int32_t ticket = shared_.ticket;
       const std::int32_t unit = ticket % (args_.batch * args_.kv_heads);
       shared_.first_key = ticket / (args_.batch * args_.kv_heads) * kKeys;
       shared_.batch = unit / args_.kv_heads;
@@ -385,7 +388,7 @@ class BackwardBlock {
   __device__ __forceinline__ std::int32_t* turn_of(const Step& step) const {
     const std::int64_t line =
         static_cast<std::int64_t>(shared_.batch) * args_.kv_heads * args_.group + query_head(step);
-    return args_.turns + line * rule().query_tiles() + step.tile;
+    return args_.turns + line * args_.query_tiles + step.tile;
   }
   // Behind a barrier: so what all threads have added comes before what one of them releases.
   __device__ __forceinline__ void pass_turn(const Step& step) const {
@@ -448,12 +451,19 @@ class BackwardBlock {
   KeyGrads grad_value_ = {}, grad_key_ = {};
 };
 
-template <typename Element, typename Tiling>
+// Share: SmShare, or nothing.
+template <typename Element, typename Tiling, typename... Share>
 __global__ void __launch_bounds__(Tiling::kThreads, Tiling::kBlocksPerProcessor)
-    backward_kernel(const __grid_constant__ BackwardArgs<Element> args) {
+    backward_kernel(const __grid_constant__ BackwardArgs<Element> args, Share... share) {
   using Block = BackwardBlock<Element, Tiling>;
   extern __shared__ __align__(128) std::byte memory[];
-  Block(args, *reinterpret_cast<typename Block::Shared*>(memory)).run();
+  auto& shared = *reinterpret_cast<typename Block::Shared*>(memory);
+  if constexpr (sizeof...(Share) == 0) {
+    if (thread_index() == 0) shared.ticket = atomicAdd(args.ticket, 1);
+    Block(args, shared).run();
+  } else {
+    for_each_ticket(share..., shared.ticket, [&] { Block(args, shared).run(); });
+  }
 }
 
 }  // namespace orrery::kernels::cuda
