@@ -7,6 +7,7 @@
 #include "kernels/cuda/attend_forward.hpp"
 #include "kernels/cuda/attend_fp32.hpp"
 #include "kernels/cuda/shapes.hpp"
+#include "kernels/cuda/sm90/attend_forward.hpp"
 #include "orrery/error.hpp"
 
 namespace orrery::kernels::cuda {
@@ -59,6 +60,13 @@ bool attend_takes(const TensorView& tensor) {
          fits(tensor.tokens, tensor.token_stride) && fits(tensor.heads, tensor.head_stride);
 }
 
+std::string_view forward_kernel(Kernels kernels, Dtype dtype, std::int64_t head_dim, float scale) {
+  if (dtype == Dtype::fp32) return "fp32";
+  // Where more than half of what Hopper's would multiply is padding, and for a sign that they do not give, the others.
+  const bool served = head_dim > 32 && scale >= 0.0f && kernels == Kernels::best && sm90::runs_here();
+  return served ? "hopper" : "portable";
+}
+
 void attend_forward(const AttendForward& call, device::StreamHandle stream) {
   const TensorView& query = call.query;
   check_operands(query, call.key, call.value, call.key_ranges);
@@ -75,8 +83,9 @@ void attend_forward(const AttendForward& call, device::StreamHandle stream) {
     ORRERY_CHECK(attend_takes(call.out), "out is not aligned to 16 bytes: ", call.out.data);
   }
   if (query.elements() == 0) return;
-  if (query.dtype == Dtype::fp32) {
-    attend_forward_fp32(call, stream);
+  if (query.dtype == Dtype::fp32) return attend_forward_fp32(call, stream);
+  if (forward_kernel(call.kernels, query.dtype, query.width, call.scale) == "hopper") {
+    sm90::attend_forward_16bit(call, stream);
   } else {
     attend_forward_16bit(call, stream);
   }

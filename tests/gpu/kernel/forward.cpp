@@ -1,9 +1,8 @@
-// The portable forward kernels of bf16 and fp16 against float64, over every kind of mask, size and head_dim, at once
-// and in blocks.
+// The forward kernels of bf16 and fp16, those for any device and, on a device that has them, Hopper's, against float64,
+// over every kind of mask, size and head_dim, at once and in blocks.
 #include <cmath>
 
 #include "gpu/kernel/on_device.hpp"
-#include "kernels/cuda/attend_forward.hpp"
 #include "support/catch.hpp"
 
 namespace orrery::test {
@@ -13,8 +12,13 @@ using kernels::reference::Forward;
 
 constexpr double kMinusInfinity = -std::numeric_limits<double>::infinity();
 
-void portable(const cuda::AttendForward& call) {
-  cuda::attend_forward_16bit(call, nullptr);
+// Every test runs once with each.
+OnDevice::Forward either() {
+  const auto kernels = GENERATE(cuda::Kernels::portable, cuda::Kernels::best);
+  return [kernels](cuda::AttendForward call) {
+    call.kernels = kernels;
+    cuda::attend_forward(call, nullptr);
+  };
 }
 
 // P is rounded before its product with V, and out at the end; all else is fp32. Each rounding errs by at most u
@@ -33,7 +37,7 @@ void check_forward(const Problem& p, const Forward& expected, double lse_toleran
 
 void check_at_once(Problem& p, double lse_tolerance = 1e-5) {
   const OnDevice device(p);
-  device.fold(0, p.key.view().tokens, true, true, portable);
+  device.fold(0, p.key.view().tokens, true, true, either());
   device.fetch_out_into(p);
   check_forward(p, forward_of(p), lse_tolerance);
 }
@@ -67,8 +71,21 @@ TEST_CASE("without key ranges every query sees every key in 16-bit forward") {
     for (std::int64_t head_dim : {24, 64, 128, 192}) {
       Problem p = make_problem({dtype, 2, 70, 150, 4, 2, head_dim}, Mask::full);
       const OnDevice device(p);
-      portable(
-          {device.query, device.key, device.value, {}, {}, {}, {}, device.scale, true, true, device.out, device.lse});
+      const DeviceArray<std::byte> scratch(std::vector<std::byte>(cuda::kForwardScratchBytes));
+      either()({device.query,
+                device.key,
+                device.value,
+                {},
+                {},
+                {},
+                {},
+                device.scale,
+                true,
+                true,
+                device.out,
+                device.lse,
+                0,
+                scratch.data()});
       device.fetch_out_into(p);
       check_forward(p, forward_of(p));
     }
@@ -86,17 +103,17 @@ TEST_CASE("a 16-bit state carried over blocks of keys is that of all of them") {
       const OnDevice device(p);
       const std::int64_t ends[] = {1, 130, 130, 201, 333};
       for (std::int64_t begin = 0; std::int64_t end : ends) {
-        device.fold(begin, end, begin == 0, false, portable);
+        device.fold(begin, end, begin == 0, false, either());
         begin = end;
       }
       device.fetch_out_into(p);
       CHECK((still_poisoned(p.out.memory()) && still_poisoned(p.lse.memory())));
-      device.fold(333, 333, false, true, portable);
+      device.fold(333, 333, false, true, either());
       device.fetch_out_into(p);
       check_forward(p, expected);
 
       // The same by normalising the state that stays.
-      device.fold(0, 333, true, false, portable);
+      device.fold(0, 333, true, false, either());
       cuda::normalize(device.state(), device.out, device.lse, nullptr);
       device.fetch_out_into(p);
       check_forward(p, expected);
@@ -127,10 +144,10 @@ TEST_CASE("the last block alone finishes a 16-bit state") {
   for (Dtype dtype : kShortDtypes) {
     Problem p = make_problem({dtype, 2, 130, 200, 3, 1, 72}, Mask::random);
     const OnDevice device(p);
-    device.fold(140, 200, true, false, portable);
+    device.fold(140, 200, true, false, either());
     device.fetch_state_into(p);
     const auto accumulator = p.accumulator.memory(), row_max = p.row_max.memory(), row_sum = p.row_sum.memory();
-    device.fold(0, 140, false, true, portable);
+    device.fold(0, 140, false, true, either());
     device.fetch_out_into(p);
     check_forward(p, forward_of(p));
     device.fetch_state_into(p);  // it is not written
@@ -142,7 +159,7 @@ TEST_CASE("16-bit rows that see nothing are empty, and a state that sees nothing
   for (std::int64_t head_dim : {24, 128, 256}) {
     Problem p = make_problem({Dtype::fp16, 1, 100, 80, 2, 1, head_dim}, Mask::empty_rows);
     OnDevice device(p);
-    device.fold(0, 80, true, false, portable);
+    device.fold(0, 80, true, false, either());
     device.fetch_state_into(p);
     for (int i = 1; i < 100; i += 3) {
       CHECK((p.row_max.get(0, i, 0, 0) == kMinusInfinity && p.row_sum.get(0, i, 0, 0) == 0.0));
@@ -150,7 +167,7 @@ TEST_CASE("16-bit rows that see nothing are empty, and a state that sees nothing
     }
     const auto accumulator = p.accumulator.memory(), row_max = p.row_max.memory(), row_sum = p.row_sum.memory();
     const auto keeps_its_bits = [&] {
-      device.fold(0, 80, false, false, portable);
+      device.fold(0, 80, false, false, either());
       device.fetch_state_into(p);
       return p.accumulator.memory() == accumulator && p.row_max.memory() == row_max && p.row_sum.memory() == row_sum;
     };
@@ -161,7 +178,7 @@ TEST_CASE("16-bit rows that see nothing are empty, and a state that sees nothing
     // Nor does it matter that another row of the tile sees something: here one that saw nothing before.
     CHECK(first_row.begin == first_row.end);
     device.ranges[0] = {3, 70, 0, 0};
-    device.fold(0, 80, false, false, portable);
+    device.fold(0, 80, false, false, either());
     Problem after = make_problem({Dtype::fp16, 1, 100, 80, 2, 1, head_dim}, Mask::empty_rows);
     device.fetch_state_into(after);
     CHECK(after.row_sum.get(0, 0, 0, 0) > 0.0);
@@ -174,7 +191,7 @@ TEST_CASE("16-bit rows that see nothing are empty, and a state that sees nothing
     }
 
     device.ranges.assign(100, kernels::KeyRange{});
-    device.fold(0, 80, true, true, portable);
+    device.fold(0, 80, true, true, either());
     device.fetch_out_into(p);
     CHECK(compare(p.out, std::vector<double>(static_cast<std::size_t>(100 * 2 * head_dim))).max_abs == 0.0);
     CHECK(compare(p.lse, std::vector<double>(200, kMinusInfinity)).max_abs == 0.0);
@@ -220,8 +237,8 @@ TEST_CASE("small 16-bit terms after large ones are not lost") {
     p.scale = std::log(2.0f);
     const Forward expected = forward_of(p);
     const OnDevice device(p);
-    device.fold(0, 1, true, false, portable);
-    device.fold(1, kKeys + 1, false, false, portable);
+    device.fold(0, 1, true, false, either());
+    device.fold(1, kKeys + 1, false, false, either());
     device.fetch_state_into(p);
     for (int c = 0; c < kDim; ++c) {
       const double found = p.accumulator.get(0, 0, 0, c) / p.row_sum.get(0, 0, 0, 0);
@@ -237,9 +254,9 @@ TEST_CASE("16-bit outputs and states have the same bits every time") {
       Problem p = make_problem(shape, Mask::window_sinks), again = make_problem(shape, Mask::window_sinks);
       for (Problem* run : {&p, &again}) {
         const OnDevice device(*run);
-        device.fold(0, 301, true, false, portable);
+        device.fold(0, 301, true, false, either());
         device.fetch_state_into(*run);
-        device.fold(301, 700, false, true, portable);
+        device.fold(301, 700, false, true, either());
         device.fetch_out_into(*run);
       }
       CHECK((p.accumulator.memory() == again.accumulator.memory() && p.row_max.memory() == again.row_max.memory() &&

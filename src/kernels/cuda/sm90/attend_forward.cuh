@@ -18,6 +18,7 @@
 
 #include <cuda.h>
 
+#include <climits>
 #include <cmath>
 #include <cstdint>
 
@@ -28,7 +29,7 @@
 
 namespace orrery::kernels::cuda::sm90 {
 
-template <int kDim_, int kKeyTile_, int kStages_, int kConsumers_, bool kOverlap_, bool kTurns_ = kOverlap_>
+template <int kDim_, int kKeyTile_, int kStages_, int kConsumers_, bool kOverlap_, bool kTurns_>
 struct ForwardTiling {
   static constexpr int kDim = kDim_, kKeyTile = kKeyTile_, kStages = kStages_, kConsumers = kConsumers_;
   // Whether a consumer has S of the next visit under way beside P V, and whether consumers take turns at issuing.

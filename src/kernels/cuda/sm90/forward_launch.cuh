@@ -8,10 +8,36 @@
 
 #include "device/check.hpp"
 #include "kernels/cuda/sm90/attend_forward.cuh"
+#include "kernels/cuda/sm90/attend_forward.hpp"
 #include "kernels/cuda/sm90/tensor_map.hpp"
 #include "orrery/error.hpp"
 
 namespace orrery::kernels::cuda::sm90 {
+
+// The tiling of a head_dim. Three consumers where registers allow it, for 192 rows share what is brought; the wider
+// heads have two, and hide their exponentials behind their own products.
+template <int kDim>
+struct ForwardTilings;
+template <>
+struct ForwardTilings<64> {  // head_dim, keys, stages, consumers, overlap, turns
+  using Best = ForwardTiling<64, 128, 2, 3, true, true>;
+};
+template <>
+struct ForwardTilings<96> {
+  using Best = ForwardTiling<96, 128, 2, 3, false, false>;
+};
+template <>
+struct ForwardTilings<128> {
+  using Best = ForwardTiling<128, 128, 2, 3, false, false>;
+};
+template <>
+struct ForwardTilings<192> {
+  using Best = ForwardTiling<192, 112, 2, 2, true, false>;
+};
+template <>
+struct ForwardTilings<256> {
+  using Best = ForwardTiling<256, 80, 2, 2, true, false>;
+};
 
 template <typename Element, typename Tiling>
 void launch_forward(const AttendForward& call, device::StreamHandle stream) {
@@ -43,13 +69,21 @@ void launch_forward(const AttendForward& call, device::StreamHandle stream) {
   int device = 0, processors = 0;
   ORRERY_CUDA_CHECK(cudaGetDevice(&device));
   ORRERY_CUDA_CHECK(cudaDeviceGetAttribute(&processors, cudaDevAttrMultiProcessorCount, device));
-  const std::int64_t blocks = std::min<std::int64_t>(processors, tickets);
+  // A block fills a multiprocessor, so that a smaller grid leaves whole ones free.
+  ORRERY_CHECK(call.sm_margin >= 0 && call.sm_margin < processors, "a margin of ", call.sm_margin, " of ", processors);
+  const std::int64_t blocks = std::min<std::int64_t>(processors - call.sm_margin, tickets);
 
   const auto kernel = attend_forward_kernel<Element, Tiling>;
   ORRERY_CUDA_CHECK(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, kBytes));
   ORRERY_CUDA_CHECK(cudaMemsetAsync(launch.ticket, 0, sizeof *launch.ticket, stream));
   kernel<<<static_cast<unsigned>(blocks), Tiling::kThreads, kBytes, stream>>>(launch, maps);
   ORRERY_CUDA_CHECK(cudaGetLastError());
+}
+
+template <Dtype kDtype, int kDim>
+void launch_attend_forward(const AttendForward& call, device::StreamHandle stream) {
+  using Element = std::conditional_t<kDtype == Dtype::bf16, __nv_bfloat16, __half>;
+  launch_forward<Element, typename ForwardTilings<kDim>::Best>(call, stream);
 }
 
 }  // namespace orrery::kernels::cuda::sm90
