@@ -14,8 +14,18 @@
 
 namespace orrery::kernels::cuda::sm90 {
 
-// The tiling of a head_dim. Three consumers where registers allow it, for 192 rows share what is brought; the wider
-// heads have two, and hide their exponentials behind their own products.
+// Multiprocessors that a call may use.
+inline int processors_for(const AttendForward& call) {
+  int device = 0, processors = 0;
+  ORRERY_CUDA_CHECK(cudaGetDevice(&device));
+  ORRERY_CUDA_CHECK(cudaDeviceGetAttribute(&processors, cudaDevAttrMultiProcessorCount, device));
+  ORRERY_CHECK(call.sm_margin >= 0 && call.sm_margin < processors, "a margin of ", call.sm_margin, " of ", processors,
+               " multiprocessors");
+  return processors - call.sm_margin;
+}
+
+// The tilings of a head_dim. Three consumers where registers allow it, for 192 rows share what is brought; the wider
+// heads have two, and hide their exponentials behind their own products. `Small` is for launches of few tiles.
 template <int kDim>
 struct ForwardTilings;
 template <>
@@ -29,6 +39,7 @@ struct ForwardTilings<96> {
 template <>
 struct ForwardTilings<128> {
   using Best = ForwardTiling<128, 128, 2, 3, false, false>;
+  using Small = ForwardTiling<128, 128, 2, 2, true, false>;
 };
 template <>
 struct ForwardTilings<192> {
@@ -66,12 +77,8 @@ void launch_forward(const AttendForward& call, device::StreamHandle stream) {
   const ForwardMaps maps{tensor_map(call.query, Tiling::kQueryTile), tensor_map(call.key, Tiling::kKeyTile),
                          tensor_map(call.value, Tiling::kKeyTile)};
 
-  int device = 0, processors = 0;
-  ORRERY_CUDA_CHECK(cudaGetDevice(&device));
-  ORRERY_CUDA_CHECK(cudaDeviceGetAttribute(&processors, cudaDevAttrMultiProcessorCount, device));
   // A block fills a multiprocessor, so that a smaller grid leaves whole ones free.
-  ORRERY_CHECK(call.sm_margin >= 0 && call.sm_margin < processors, "a margin of ", call.sm_margin, " of ", processors);
-  const std::int64_t blocks = std::min<std::int64_t>(processors - call.sm_margin, tickets);
+  const std::int64_t blocks = std::min<std::int64_t>(processors_for(call), tickets);
 
   const auto kernel = attend_forward_kernel<Element, Tiling>;
   ORRERY_CUDA_CHECK(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, kBytes));
@@ -80,9 +87,27 @@ void launch_forward(const AttendForward& call, device::StreamHandle stream) {
   ORRERY_CUDA_CHECK(cudaGetLastError());
 }
 
+// Rows that a multiprocessor works through, when each takes as many tiles as the one that takes most.
+template <typename Tiling>
+std::int64_t rows_of_a_processor(const AttendForward& call, int processors) {
+  const std::int64_t query_tiles = (call.query.tokens + Tiling::kQueryTile - 1) / Tiling::kQueryTile;
+  const std::int64_t tiles = call.query.batch * call.query.heads * query_tiles;
+  return (tiles + processors - 1) / processors * Tiling::kQueryTile;
+}
+
 template <Dtype kDtype, int kDim>
 void launch_attend_forward(const AttendForward& call, device::StreamHandle stream) {
   using Element = std::conditional_t<kDtype == Dtype::bf16, __nv_bfloat16, __half>;
+  if constexpr (kDim == 128) {
+    using Best = ForwardTilings<kDim>::Best;
+    using Small = ForwardTilings<kDim>::Small;
+    constexpr double kSmallTakes = 1.05;  // times as long a row
+    const int processors = processors_for(call);
+    if (kSmallTakes * static_cast<double>(rows_of_a_processor<Small>(call, processors)) <
+        static_cast<double>(rows_of_a_processor<Best>(call, processors))) {
+      return launch_forward<Element, Small>(call, stream);
+    }
+  }
   launch_forward<Element, typename ForwardTilings<kDim>::Best>(call, stream);
 }
 
