@@ -28,6 +28,7 @@ Row kernel_row(World& solo, const Options& options, const AttentionProblem& prob
   how.attention.threads = options.threads;
   how.attention.device = device;
   how.attention.sm_margin = options.sm_margin;
+  how.attention.portable_kernels = options.portable_kernels;
   Workload workload(solo, inputs, how);
 
   const double peak_before = on_cpu ? measured_fma_peak_flops() : 0;

@@ -25,6 +25,7 @@ WorkloadOptions how_to_run(World& world, const Options& options, const Attention
   how.plan = {.layout = options.layout, .strategy = options.strategy};
   how.attention.device = choose_device(world, options, problem);
   how.attention.sm_margin = options.sm_margin;
+  how.attention.portable_kernels = options.portable_kernels;
   return how;
 }
 

@@ -52,6 +52,7 @@ std::vector<Row> bench_ring(World& world, const Options& options) {
   how.attention.threads = options.threads;
   how.attention.device = choose_device(world, options, inputs->problem());
   how.attention.sm_margin = options.sm_margin;
+  how.attention.portable_kernels = options.portable_kernels;
   how.prove = options.prove;
   Workload workload(world, *inputs, how);
 

@@ -101,6 +101,9 @@ constexpr std::array kOptionTable = {
                "between CUDA devices of different processes: nccl, mpi (by way of host memory) or auto (auto)"},
     OptionInfo{kPlacement, kMeasures, "sm-margin", "N",
                "multiprocessors of a CUDA device that attention kernels leave free for NCCL's (ORRERY_SM_MARGIN, 0)"},
+    OptionInfo{
+        kPlacement, kMeasures, "kernels", "NAME",
+        "of a CUDA device: best, its own where it has some, or portable, of every device (ORRERY_KERNELS, best)"},
     OptionInfo{kPlacement, kPlans, "layout", "LAYOUT", "auto, contiguous, zigzag or striped[:B] (auto)"},
     OptionInfo{kPlacement, kPlans, "strategy", "NAME", "auto, ring or gather (auto)"},
 

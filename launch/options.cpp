@@ -164,7 +164,7 @@ void read_device(const Given& given, const Env& env, Options& options) {
   if (options.device == "cuda" && cuda_devices().empty()) {
     refuse("--device cuda: there is no CUDA device that this process may use; use cpu or auto");
   }
-  for (const char* name : {"device-index", "share-device", "link", "sm-margin"}) {
+  for (const char* name : {"device-index", "share-device", "link", "sm-margin", "kernels"}) {
     if (options.device == "cpu" && given.has(name)) refuse("--", name, " means nothing with --device cpu");
   }
   if (given.string("device-index").value_or("auto") != "auto") {
@@ -172,6 +172,9 @@ void read_device(const Given& given, const Env& env, Options& options) {
   }
   options.share_device = given.has("share-device");
   options.sm_margin = given.integer<int>("sm-margin", 0).value_or(env.sm_margin);
+  const std::string kernels = given.string("kernels").value_or(env.portable_kernels ? "portable" : "best");
+  if (kernels != "best" && kernels != "portable") refuse("--kernels '", kernels, "' is neither best nor portable");
+  options.portable_kernels = kernels == "portable";
   options.link = given.string("link").value_or("auto");
   if (options.link != "auto" && options.link != "nccl" && options.link != "mpi") {
     refuse("--link '", options.link, "' is none of auto, nccl, mpi");

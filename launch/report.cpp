@@ -25,6 +25,15 @@ std::string pass_text(const PassTimes& times, double flops) {
   return text;
 }
 
+// Where a rank computes, and with what.
+std::string device_text(const Report& report) {
+  if (report.device.kind == DeviceKind::cpu) return counted(report.threads, "thread") + " each";
+  const std::string &forward = report.forward_kernels, &backward = report.backward_kernels;
+  const bool differ = !backward.empty() && backward != forward;
+  return concat(device_name(report.device), ", ",
+                differ ? concat(forward, " kernels forward, ", backward, " backward") : concat(forward, " kernels"));
+}
+
 std::string sent_text(const PlanCosts& costs) {
   const auto [least, most] = std::minmax_element(costs.bytes_sent.begin(), costs.bytes_sent.end());
   if (*most == 0) return "nothing";
@@ -82,6 +91,8 @@ Report make_report(Workload& workload, const Inputs& inputs, int threads, const 
                 std::string(workload.attention().link_name()),
                 workload.device(),
                 workload.device().kind == DeviceKind::cuda ? workload.sm_margin() : 0,
+                std::string(workload.attention().kernels(Pass::forward)),
+                std::string(workload.attention().kernels(Pass::backward)),
                 {},
                 measured,
                 {}};
@@ -104,7 +115,7 @@ std::string to_text(const Report& report) {
   const bool on_cpu = report.device.kind == DeviceKind::cpu;
   text += line("plan", concat(report.plan.strategy, " over ", report.plan.layout.text(), " on ",
                               counted(report.plan.topology.world_size, "rank"), " (", report.link, ", ",
-                              on_cpu ? counted(report.threads, "thread") + " each" : device_name(report.device), ")"));
+                              device_text(report), ")"));
   text += line("why", report.plan.reason);
   text += line("memory", concat(bytes_text(static_cast<double>(report.costs.tensor_bytes)), " of tensors and ",
                                 bytes_text(static_cast<double>(report.costs.workspace_bytes)),

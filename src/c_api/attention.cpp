@@ -55,6 +55,7 @@ AttentionOptions options_of(const orrery_attention_options* options) {
   if (given.use_stream != 0) known.stream = given.stream;
   known.deterministic = given.deterministic != 0;
   known.sm_margin = static_cast<int>(given.sm_margin);
+  known.portable_kernels = given.portable_kernels != 0;
   return known;
 }
 
@@ -124,6 +125,11 @@ void orrery_attention_destroy(orrery_attention* attention) {
 
 const char* orrery_attention_link_name(const orrery_attention* attention) {
   return attention == nullptr ? "" : attention->attention.link_name().data();
+}
+
+const char* orrery_attention_kernels(const orrery_attention* attention, orrery_pass pass) {
+  if (attention == nullptr || (pass != ORRERY_FORWARD && pass != ORRERY_BACKWARD)) return "";
+  return attention->attention.kernels(pass == ORRERY_FORWARD ? Pass::forward : Pass::backward).data();
 }
 
 size_t orrery_attention_workspace_bytes(const orrery_attention* attention) {

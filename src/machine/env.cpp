@@ -35,6 +35,12 @@ Env Env::read() {
   read_number("ORRERY_SM_MARGIN", 0, std::numeric_limits<int>::max(), "a whole number from 0 on", env.sm_margin);
   read_number("ORRERY_CHECK", 0, 1, "0 or 1", check);
   env.check = check == 1;
+  if (const char* kernels = std::getenv("ORRERY_KERNELS")) {
+    env.portable_kernels = std::strcmp(kernels, "portable") == 0;
+    if (!env.portable_kernels && std::strcmp(kernels, "best") != 0) {
+      refuse("ORRERY_KERNELS='", kernels, "' is neither best nor portable");
+    }
+  }
   return env;
 }
 

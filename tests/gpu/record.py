@@ -235,7 +235,7 @@ def compare():
     script = os.path.join(SOURCE, "tests", "bench", "compare_cuda.py")
     with tempfile.TemporaryDirectory(prefix="orrery-record-") as folder:
         report = os.path.join(folder, "rows.json")
-        result = run([sys.executable, script, LIBRARY, "--json", report], 240)
+        result = run([sys.executable, script, LIBRARY, "--json", report], 300)
         if not os.path.exists(report):
             raise Failed(f"compare_cuda.py ended with code {result.returncode}: {tail(result)}")
         with open(report, encoding="utf-8") as file:
@@ -270,32 +270,35 @@ def figures(report):
 
 
 def ranks():
-    """Eight virtual ranks that share the device against one rank, in launches that take turns."""
-    rows = []
-    for backward in (False, True):
-        passes = "forward and backward" if backward else "forward"
-        seconds = {1: {"forward": [], "all": []}, 8: {"forward": [], "all": []}}
-        kept = {}
-        for launch in range(3):
-            for world_size in seconds:
-                say(f"ranks: {world_size}, {passes}, launch {launch + 1} of 3")
-                shape = ["--layout", "zigzag", "--strategy", "ring"] if world_size > 1 else []
-                report = one_run(["--ranks", world_size, "--seq-len", 65536, *shape, "--repeat", 10, "--warmup", 1,
-                                  "--verify", "none" if launch else "sample", *(["--backward"] if backward else [])],
-                                 120)
-                measured = report["measured"]
-                forward = measured["forward_seconds"]["median"]
-                seconds[world_size]["forward"].append(forward)
-                seconds[world_size]["all"].append(
-                    forward + (measured["backward_seconds"]["median"] if backward else 0.0))
-                if launch == 0:
-                    kept[str(world_size)] = figures(report)
-        median = {size: statistics.median(by_pass["all"]) for size, by_pass in seconds.items()}
-        rows.append({"row": passes, "seq_len": 65536,
-                     "one_rank_seconds": median[1], "eight_ranks_seconds": median[8],
-                     "eight_over_one": median[8] / median[1], "launches": seconds, "first_launch": kept})
-        say(f"ranks: {passes}: eight take {rows[-1]['eight_over_one']:.3f} times as long as one")
-    return {"rows": rows}
+    """Eight virtual ranks that share the device against one rank, in launches that take turns; with the device's best
+    kernels and, unless these are the portable ones, with portable kernels."""
+    device = json_of([PROGRAM, "info", "--json", "-"], 60)["cuda_devices"][0]
+    kinds = ("best",) if device["kernels"] == "portable" else ("best", "portable")
+    return {"rows": [eight_against_one(backward, kernels) for backward in (False, True) for kernels in kinds]}
+
+
+def eight_against_one(backward, kernels, launches=2):
+    passes = "forward and backward" if backward else "forward"
+    seconds = {1: {"forward": [], "all": []}, 8: {"forward": [], "all": []}}
+    kept = {}
+    for launch in range(launches):
+        for world_size in seconds:
+            say(f"ranks: {world_size}, {passes}, {kernels} kernels, launch {launch + 1} of {launches}")
+            shape = ["--layout", "zigzag", "--strategy", "ring"] if world_size > 1 else []
+            report = one_run(["--ranks", world_size, "--seq-len", 65536, *shape, "--kernels", kernels, "--repeat", 6,
+                              "--warmup", 1, "--verify", "none" if launch else "sample",
+                              *(["--backward"] if backward else [])], 120)
+            measured = report["measured"]
+            forward = measured["forward_seconds"]["median"]
+            seconds[world_size]["forward"].append(forward)
+            seconds[world_size]["all"].append(forward + (measured["backward_seconds"]["median"] if backward else 0.0))
+            if launch == 0:
+                kept[str(world_size)] = figures(report)
+    median = {size: statistics.median(by_pass["all"]) for size, by_pass in seconds.items()}
+    say(f"ranks: {passes}, {kernels} kernels: eight take {median[8] / median[1]:.3f} times as long as one")
+    return {"row": f"{passes}, {kernels} kernels", "seq_len": 65536, "kernels": kept["8"]["plan"]["kernels"],
+            "one_rank_seconds": median[1], "eight_ranks_seconds": median[8], "eight_over_one": median[8] / median[1],
+            "launches": seconds, "first_launch": kept}
 
 
 def nccl():

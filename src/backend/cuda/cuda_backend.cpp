@@ -33,6 +33,10 @@ constexpr std::size_t rounded(std::size_t bytes) {
   return (bytes + kDeviceAlignment - 1) / kDeviceAlignment * kDeviceAlignment;
 }
 
+kernels::cuda::Kernels kernels_asked(bool portable) {
+  return portable ? kernels::cuda::Kernels::portable : kernels::cuda::Kernels::best;
+}
+
 // Where the parts of a run's scratch lie, behind its key ranges.
 struct ScratchPlan {
   std::size_t bounds = 0, kernel = 0, staging = 0;
@@ -330,6 +334,7 @@ void Runner::run(const Attend& s) {
       call.lse = tensor(fusion.output, 1);
     }
     call.sm_margin = options_.sm_margin;
+    call.kernels = kernels_asked(options_.portable_kernels);
     call.scratch = scratch_.run.data() + places_.kernel;
     kernels::cuda::attend_forward(call, stream_);
   }
@@ -355,6 +360,7 @@ void Runner::run(const AttendBackward& s) {
     call.scale = static_cast<float>(problem_.effective_scale());
     call.deterministic = options_.deterministic;
     call.sm_margin = options_.sm_margin;
+    call.kernels = kernels_asked(options_.portable_kernels);
     call.scratch = scratch_.run.data() + places_.kernel;
     kernels::cuda::attend_backward(call, stream_);
   }
@@ -415,6 +421,13 @@ std::string refuses_margin(int sm_margin, int device) {
   if (sm_margin < count) return "";
   return concat("an SM margin of ", sm_margin, " leaves none of the ", count, " multiprocessors of CUDA device ",
                 device, " to compute on");
+}
+
+std::string_view kernels_of(const AttentionProblem& problem, Pass pass, bool portable_kernels, int device) {
+  const DeviceGuard guard(device);
+  const auto of = pass == Pass::forward ? kernels::cuda::forward_kernel : kernels::cuda::backward_kernel;
+  return of(kernels_asked(portable_kernels), problem.dtype, problem.head_dim,
+            static_cast<float>(problem.effective_scale()));
 }
 
 ScratchBytes scratch_bytes(const AttentionProblem& problem, const RankProgram& program, StreamLink& link) {

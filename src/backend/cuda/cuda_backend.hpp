@@ -6,6 +6,7 @@
 #include <memory>
 #include <span>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "backend/memory/arena.hpp"
@@ -32,6 +33,7 @@ struct CudaOptions {
   bool deterministic = true;
   double timeout_seconds = 300;
   int sm_margin = 0;  // multiprocessors that the attention kernels leave free
+  bool portable_kernels = false;
 };
 
 // A backend whose runs complete later than end_run().
@@ -49,6 +51,8 @@ std::string refuses(const AttentionProblem& problem);
 std::string refuses(const TensorView& tensor);
 // ... and of an SM margin on a device.
 std::string refuses_margin(int sm_margin, int device);
+// Which attention kernels a pass runs on a device: "fp32", "portable" or "hopper".
+std::string_view kernels_of(const AttentionProblem& problem, Pass pass, bool portable_kernels, int device);
 
 // Bytes of device memory that a program needs beside its buffers, multiples of 256.
 struct ScratchBytes {

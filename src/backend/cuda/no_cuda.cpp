@@ -23,6 +23,9 @@ std::string refuses(const TensorView&) {
 std::string refuses_margin(int, int) {
   return kSentence;
 }
+std::string_view kernels_of(const AttentionProblem&, Pass, bool, int) {
+  refuse(kSentence);
+}
 ScratchBytes scratch_bytes(const AttentionProblem&, const RankProgram&, StreamLink&) {
   refuse(kSentence);
 }

@@ -67,6 +67,10 @@ std::string_view forward_kernel(Kernels kernels, Dtype dtype, std::int64_t head_
   return served ? "hopper" : "portable";
 }
 
+std::string_view backward_kernel(Kernels, Dtype dtype, std::int64_t, float) {
+  return dtype == Dtype::fp32 ? "fp32" : "portable";
+}
+
 void attend_forward(const AttendForward& call, device::StreamHandle stream) {
   const TensorView& query = call.query;
   check_operands(query, call.key, call.value, call.key_ranges);

@@ -73,6 +73,7 @@ bool attend_takes(const TensorView& tensor);  // pointer and strides
 
 // Which kernel a call on the current device runs: "fp32", "portable" or "hopper".
 std::string_view forward_kernel(Kernels kernels, Dtype dtype, std::int64_t head_dim, float scale);
+std::string_view backward_kernel(Kernels kernels, Dtype dtype, std::int64_t head_dim, float scale);
 
 void attend_forward(const AttendForward& call, device::StreamHandle stream);
 

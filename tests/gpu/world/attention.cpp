@@ -103,6 +103,24 @@ TEST_CASE("a margin of multiprocessors changes no bit") {
   }
 }
 
+TEST_CASE("portable kernels run where they are asked for") {
+  AttentionOptions portable = on_device();
+  portable.portable_kernels = true;
+  const PlanOptions forward = {"zigzag", "ring", false, true};
+  for (Dtype dtype : {Dtype::fp32, Dtype::bf16, Dtype::fp16}) {
+    const AttentionProblem problem = problem_of("causal", dtype, 128);
+    require_right(run_sharded(problem, {"zigzag", "ring", true, true}, 3, portable).verification, dtype);
+    run_in_process(1, {.timeout_seconds = 60}, [&](World& world) {
+      const Plan plan = make_plan(problem, world.topology(), forward);
+      const bool exact = dtype == Dtype::fp32;
+      const std::string best = exact ? "fp32" : cuda_kernels(cuda_devices().at(0));
+      REQUIRE(Attention(world, plan, on_device()).kernels(Pass::forward) == best);
+      REQUIRE(Attention(world, plan, portable).kernels(Pass::forward) == (exact ? "fp32" : "portable"));
+      REQUIRE(Attention(world, plan, portable).kernels(Pass::backward).empty());
+    });
+  }
+}
+
 TEST_CASE("a margin that leaves no multiprocessor is refused") {
   AttentionOptions options = on_device();
   const PlanOptions forward = {"zigzag", "ring", false, true};

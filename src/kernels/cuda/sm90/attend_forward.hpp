@@ -6,7 +6,9 @@
 
 namespace orrery::kernels::cuda::sm90 {
 
-// Whether the current device runs the kernels of this folder: compute capability 9.0, and no other.
+// 10 * major + minor of the one compute capability that runs the kernels of this folder.
+inline constexpr int kComputeCapability = 90;
+// Whether the current device has it.
 bool runs_here();
 
 // attend_forward() for bf16 and fp16 tensors that attend_takes(), and a scale that is not negative.

@@ -26,7 +26,7 @@ bool runs_here() {
   ORRERY_CUDA_CHECK(cudaGetDevice(&device));
   ORRERY_CUDA_CHECK(cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, device));
   ORRERY_CUDA_CHECK(cudaDeviceGetAttribute(&minor, cudaDevAttrComputeCapabilityMinor, device));
-  return major == 9 && minor == 0;
+  return 10 * major + minor == kComputeCapability;
 }
 
 void attend_forward_16bit(const AttendForward& call, device::StreamHandle stream) {
