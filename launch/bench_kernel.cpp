@@ -46,7 +46,7 @@ Row kernel_row(World& solo, const Options& options, const AttentionProblem& prob
   if (on_cpu) {
     against_peak(row, peak, forward, backward);
   } else {
-    row.against = "nothing, on " + device_name(device);
+    row.against = "nothing, on " + device_text(report);
     row.json["bench"]["against"] = "nothing";
   }
   return row;

@@ -25,15 +25,6 @@ std::string pass_text(const PassTimes& times, double flops) {
   return text;
 }
 
-// Where a rank computes, and with what.
-std::string device_text(const Report& report) {
-  if (report.device.kind == DeviceKind::cpu) return counted(report.threads, "thread") + " each";
-  const std::string &forward = report.forward_kernels, &backward = report.backward_kernels;
-  const bool differ = !backward.empty() && backward != forward;
-  return concat(device_name(report.device), ", ",
-                differ ? concat(forward, " kernels forward, ", backward, " backward") : concat(forward, " kernels"));
-}
-
 std::string sent_text(const PlanCosts& costs) {
   const auto [least, most] = std::minmax_element(costs.bytes_sent.begin(), costs.bytes_sent.end());
   if (*most == 0) return "nothing";
@@ -74,6 +65,14 @@ std::string problem_text(const AttentionProblem& problem) {
                 problem.kv_heads == problem.heads ? "" : concat(" over ", problem.kv_heads, " KV"), ", head_dim ",
                 problem.head_dim, ", ", to_string(problem.dtype),
                 problem.batch == 1 ? "" : concat(", batch ", problem.batch));
+}
+
+std::string device_text(const Report& report) {
+  if (report.device.kind == DeviceKind::cpu) return counted(report.threads, "thread") + " each";
+  const std::string &forward = report.forward_kernels, &backward = report.backward_kernels;
+  const bool differ = !backward.empty() && backward != forward;
+  return concat(device_name(report.device), ", ",
+                differ ? concat(forward, " kernels forward, ", backward, " backward") : concat(forward, " kernels"));
 }
 
 void refuse_wrong(const Verification& verification) {

@@ -39,6 +39,8 @@ nlohmann::ordered_json machine_json(int threads, const std::string& link, Device
 std::string dump(const nlohmann::ordered_json& json);
 
 std::string problem_text(const AttentionProblem& problem);
+// On what a rank computes: threads, or a CUDA device and which of its attention kernels.
+std::string device_text(const Report& report);
 // ErrorCode::verification, with the worst row, when a row is wrong.
 void refuse_wrong(const Verification& verification);
 

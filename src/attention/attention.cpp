@@ -70,8 +70,8 @@ struct PassRunner {
   cuda::CudaBackend* on_device = nullptr;  // the backend, when that is what it is
   std::optional<trace::Recorder> recorder;
   bool ran = false;
-  std::size_t table_bytes = 0;    // on CUDA
-  std::string_view kernels = "";  // on CUDA
+  std::size_t table_bytes = 0;  // on CUDA
+  std::string_view kernels;     // on CUDA
 };
 
 }  // namespace

@@ -2,6 +2,7 @@
 
 #include <limits>
 #include <span>
+#include <string_view>
 #include <vector>
 
 #include "c_api/handles.hpp"
@@ -129,7 +130,9 @@ const char* orrery_attention_link_name(const orrery_attention* attention) {
 
 const char* orrery_attention_kernels(const orrery_attention* attention, orrery_pass pass) {
   if (attention == nullptr || (pass != ORRERY_FORWARD && pass != ORRERY_BACKWARD)) return "";
-  return attention->attention.kernels(pass == ORRERY_FORWARD ? Pass::forward : Pass::backward).data();
+  const std::string_view kernels =
+      attention->attention.kernels(pass == ORRERY_FORWARD ? Pass::forward : Pass::backward);
+  return kernels.empty() ? "" : kernels.data();
 }
 
 size_t orrery_attention_workspace_bytes(const orrery_attention* attention) {

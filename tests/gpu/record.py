@@ -252,6 +252,7 @@ def bench(suite, seconds):
 
 def kernel():
     return {"rows": [{"row": row["bench"]["row"], "problem": row["problem"], "verification": row["verification"],
+                      "kernels": row["plan"]["kernels"],
                       "forward_tflops": row["bench"]["forward_flops"] / 1e12,
                       "backward_tflops": row["bench"]["backward_flops"] / 1e12} for row in bench("kernel", 120)]}
 
