@@ -129,6 +129,35 @@ struct Walk {
     __syncthreads();
   }
 
+  // By one whole warp, where no other takes part.
+  template <typename Rule>
+  __device__ void begin_alone(const Rule& rule) {
+    const int lane = thread_index() % kWarp;
+    const std::int32_t tiles = rule.query_tiles();
+    std::int32_t first = 0, last = tiles - 1;
+    if (rule.bounds != nullptr) {
+      first = tiles;
+      last = -1;
+#pragma unroll 4
+      for (std::int32_t tile = lane; tile < tiles; tile += kWarp) {
+        const bool empty = rule(tile).empty;
+        first = empty ? first : min(first, tile);
+        last = empty ? last : tile;
+      }
+      first = __reduce_min_sync(kAllLanes, first);
+      last = __reduce_max_sync(kAllLanes, last);
+    }
+    __syncwarp();
+    if (lane == 0) {
+      first_tile = first;
+      last_tile = last;
+      base = last / kWarp * kWarp + kWarp;
+      visited = full = 0;
+      step = {~0u, -1, 0, 0, false, false};
+    }
+    __syncwarp();
+  }
+
   // By one whole warp, which looks at 32 tiles at a time.
   template <typename Rule>
   __device__ Step next(const Rule& rule, std::int32_t group) {

@@ -1,0 +1,73 @@
+// The launch of the Hopper backward kernel; what its instances include.
+#pragma once
+
+#include <algorithm>
+#include <climits>
+#include <cstdint>
+
+#include "device/check.hpp"
+#include "kernels/cuda/sm90/attend_backward.cuh"
+#include "kernels/cuda/sm90/tensor_map.hpp"
+#include "orrery/error.hpp"
+
+namespace orrery::kernels::cuda::sm90 {
+
+template <typename T>
+Rows<T> rows_of(const TensorView& tensor) {
+  return {static_cast<T*>(tensor.data), tensor.batch_stride, tensor.token_stride, tensor.head_stride};
+}
+
+// sm_margin: processors to leave to others.
+template <typename Element, typename Tiling>
+void launch_backward(const AttendBackward& call, int sm_margin, device::StreamHandle stream) {
+  constexpr int kBytes = static_cast<int>(sizeof(BackwardShared<Element, Tiling>));
+  static_assert(kBytes <= 227 << 10, "a block of sm_90 has 227 KiB of shared memory");
+  const std::int64_t query_tiles = (call.query.tokens - 1) / Tiling::kQueries + 1;
+  const std::int64_t key_tiles = (call.key.tokens - 1) / Tiling::kKeys + 1;
+  const std::int64_t tickets = key_tiles * call.key.batch * call.key.heads;
+  ORRERY_CHECK(tickets <= INT_MAX / 2 && call.query.tokens <= INT_MAX - Tiling::kQueries &&
+                   call.key.tokens <= INT_MAX - Tiling::kKeys,
+               call.key.batch * call.key.heads, " heads of ", call.query.tokens, " queries and ", call.key.tokens,
+               " keys");
+  auto* const counters = reinterpret_cast<std::int32_t*>(call.scratch);
+
+  BackwardArgs args{};
+  args.query = tensor_map(call.query, Tiling::kQueries);
+  args.grad_out = tensor_map(call.grad_out, Tiling::kQueries);
+  args.key = tensor_map(call.key, Tiling::kKeys);
+  args.value = tensor_map(call.value, Tiling::kKeys);
+  if (Tiling::kPath == QueryGradPath::strips) args.grad_query = strips_map(call.grad_query, 64);
+  if (Tiling::kPath == QueryGradPath::panels) args.grad_query = float_panel_map(call.grad_query, 64);
+  args.lse = rows_of<const float>(call.lse);
+  args.delta = rows_of<const float>(call.delta);
+  args.grad_query_rows = rows_of<float>(call.grad_query);
+  args.grad_key = rows_of<float>(call.grad_key);
+  args.grad_value = rows_of<float>(call.grad_value);
+  args.ranges = call.key_ranges.rows;
+  args.bounds = call.key_ranges.tiles;
+  args.batch = static_cast<std::int32_t>(call.query.batch);
+  args.kv_heads = static_cast<std::int32_t>(call.key.heads);
+  args.group = static_cast<std::int32_t>(call.query.heads / call.key.heads);
+  args.query_len = static_cast<std::int32_t>(call.query.tokens);
+  args.key_len = static_cast<std::int32_t>(call.key.tokens);
+  args.width = static_cast<std::int32_t>(call.query.width);
+  args.tickets = static_cast<std::int32_t>(tickets);
+  args.scale = call.scale;
+  args.scale_log2 = call.scale * kLog2E;
+  args.ticket = counters;
+  args.turns = call.deterministic ? counters + 1 : nullptr;
+
+  int device = 0, processors = 0;
+  ORRERY_CUDA_CHECK(cudaGetDevice(&device));
+  ORRERY_CUDA_CHECK(cudaDeviceGetAttribute(&processors, cudaDevAttrMultiProcessorCount, device));
+  const std::int64_t blocks = std::min<std::int64_t>(std::max(processors - sm_margin, 1), tickets);
+  const std::int64_t counted = 1 + (call.deterministic ? call.query.batch * call.query.heads * query_tiles : 0);
+
+  const auto kernel = attend_backward_kernel<Element, Tiling>;
+  ORRERY_CUDA_CHECK(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, kBytes));
+  ORRERY_CUDA_CHECK(cudaMemsetAsync(counters, 0, static_cast<std::size_t>(counted) * sizeof *counters, stream));
+  kernel<<<static_cast<unsigned>(blocks), Tiling::kThreads, kBytes, stream>>>(args);
+  ORRERY_CUDA_CHECK(cudaGetLastError());
+}
+
+}  // namespace orrery::kernels::cuda::sm90
