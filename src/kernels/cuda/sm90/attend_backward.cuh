@@ -57,14 +57,19 @@ enum class QueryGradPath {
   panels,  // the same in panels of 32 columns, 128 bytes a row, with the swizzle of 128 bytes
 };
 
-template <int kHeadDim_, int kQueries_, QueryGradPath kPath_, bool kLagged_ = true, bool kToken_ = true,
-          bool kEarlyValue_ = false, int kProducerRegisters_ = 24, int kConsumerRegisters_ = 240>
+enum class Order { ahead, lagged, lockstep };
+
+template <int kHeadDim_, int kQueries_, QueryGradPath kPath_, Order kOrder_, bool kToken_ = true,
+          bool kEarlyValue_ = kQueries_ == 64, int kQueryStages_ = 3, int kProducerRegisters_ = 24,
+          int kConsumerRegisters_ = 240>
 struct BackwardTiling {
   static constexpr int kHeadDim = kHeadDim_, kQueries = kQueries_, kKeys = 128;
   static constexpr QueryGradPath kPath = kPath_;
   static constexpr bool kCarried = kPath == QueryGradPath::strips || kPath == QueryGradPath::panels;
-  static constexpr bool kLagged = kLagged_, kToken = kToken_, kEarlyValue = kEarlyValue_;
-  static constexpr int kStages = 2, kScoreBuffers = 2;
+  static constexpr Order kOrder = kOrder_;
+  static constexpr bool kToken = kToken_, kLagged = kOrder != Order::lockstep;
+  static constexpr bool kEarlyValue = kEarlyValue_;
+  static constexpr int kQueryStages = kQueryStages_, kGradOutStages = 2, kScoreBuffers = 2;
   static constexpr int kConsumers = 2, kThreads = (1 + kConsumers) * kWarpgroup;
   static constexpr int kProducerRegisters = kProducerRegisters_, kConsumerRegisters = kConsumerRegisters_;
   // dQ of a step is kQueries x kHeadDim; a consumer's half are 64 of the queries, or else 64 of the columns.
@@ -127,21 +132,20 @@ struct BackwardShared {
   };
 
   KeyTile key, value;
-  struct Stage {
-    QueryTile query, grad_out;
-  } stages[Tiling::kStages];
+  QueryTile query[Tiling::kQueryStages], grad_out[Tiling::kGradOutStages];
   ScoreTile grad_scores[Tiling::kScoreBuffers];
   QueryGrads grad_query[Tiling::kCarried ? Tiling::kConsumers : 1];
-  StageRows rows[Tiling::kStages];
+  StageRows rows[Tiling::kQueryStages];
   BackwardStep steps[kSteps];  // step n is [n % kSteps]
   Walk walk;
 
   // Who arrives, and for whom. Warps arrive by one lane.
   Barrier keys_full, keys_empty;                    // the producer's copies; the consumers' warps, at the end of a tile
-  Barrier rows_full[Tiling::kStages];               // the producer: rows, seen and the step
-  Barrier query_full[Tiling::kStages];              // copies
-  Barrier grad_out_full[Tiling::kStages];           // copies
-  Barrier stage_empty[Tiling::kStages];             // the consumers' warps
+  Barrier rows_full[Tiling::kQueryStages];          // the producer: rows and the step
+  Barrier query_full[Tiling::kQueryStages];         // the producer's copies
+  Barrier query_empty[Tiling::kQueryStages];        // the consumers' warps: Q and rows are no longer needed
+  Barrier grad_out_full[Tiling::kGradOutStages];    // the producer's copies
+  Barrier grad_out_empty[Tiling::kGradOutStages];   // the consumers' warps
   Barrier scores_full[Tiling::kScoreBuffers];       // the consumers' warps: dS is there
   Barrier scores_empty[Tiling::kScoreBuffers];      // the consumers' warps: dQ is computed
   Barrier grad_query_full[Tiling::kConsumers];      // the warps of one consumer
@@ -164,6 +168,9 @@ class BackwardBlock {
   static constexpr int kDim = Tiling::kHeadDim, kQueries = Tiling::kQueries, kKeys = Tiling::kKeys;
   static constexpr int kConsumerWarps = kWarpgroup / kWarp, kAllConsumerWarps = Tiling::kConsumers * kConsumerWarps;
   using Rule = VisitRule<kQueries, kKeys>;
+  using QueryRing = Ring<Tiling::kQueryStages>;
+  using GradOutRing = Ring<Tiling::kGradOutStages>;
+  using ScoreRing = Ring<Tiling::kScoreBuffers>;
 
  public:
   using Shared = BackwardShared<Element, Tiling>;
@@ -193,11 +200,14 @@ class BackwardBlock {
   __device__ __forceinline__ void prepare_barriers() {
     barrier_init(shared_.keys_full, 1);
     barrier_init(shared_.keys_empty, kAllConsumerWarps);
-    for (int i = 0; i < Tiling::kStages; ++i) {
+    for (int i = 0; i < Tiling::kQueryStages; ++i) {
       barrier_init(shared_.rows_full[i], 1);
       barrier_init(shared_.query_full[i], 1);
+      barrier_init(shared_.query_empty[i], kAllConsumerWarps);
+    }
+    for (int i = 0; i < Tiling::kGradOutStages; ++i) {
       barrier_init(shared_.grad_out_full[i], 1);
-      barrier_init(shared_.stage_empty[i], kAllConsumerWarps);
+      barrier_init(shared_.grad_out_empty[i], kAllConsumerWarps);
     }
     for (int i = 0; i < Tiling::kScoreBuffers; ++i) {
       barrier_init(shared_.scores_full[i], kAllConsumerWarps);
@@ -227,7 +237,7 @@ class BackwardBlock {
   // The producer.
 
   __device__ __forceinline__ void produce() {
-    Ring<Tiling::kStages> stage;
+    std::uint32_t number = 0;
     Ring<1> tile;
     while (true) {
       std::int32_t ticket = 0;
@@ -248,23 +258,25 @@ class BackwardBlock {
         const Step next = shared_.walk.next(rule, args_.group);
         put({now.tile, kv_head * args_.group + now.head, now.turn, key_tile, batch, kv_head, now.full, first,
              next.tile < 0},
-            stage, tile);
+            number, tile);
         now = next;
         first = false;
-        ++stage.number;
+        ++number;
       }
       ++tile.number;
     }
-    barrier_wait(shared_.stage_empty[stage.place()], stage.empty());
-    if (thread_index() == 0) step(stage.number).tile = -1;
-    arrive_as_warp(shared_.rows_full[stage.place()]);
+    const QueryRing ring = {number};
+    barrier_wait(shared_.query_empty[ring.place()], ring.empty());
+    if (thread_index() == 0) step(number).tile = -1;
+    arrive_as_warp(shared_.rows_full[ring.place()]);
   }
 
   // Brings what a step needs.
-  __device__ __forceinline__ void put(const BackwardStep& now, const Ring<Tiling::kStages>& ring,
-                                      const Ring<1>& tile) {
+  __device__ __forceinline__ void put(const BackwardStep& now, std::uint32_t number, const Ring<1>& tile) {
     constexpr int kLaneRows = kQueries / kWarp;
-    const int lane = thread_index() % kWarp, place = static_cast<int>(ring.place());
+    const QueryRing queries = {number};
+    const GradOutRing grads = {number};
+    const int lane = thread_index() % kWarp;
     const std::int32_t first_query = now.tile * kQueries;
     // Rows past the end get and give nothing.
     float lse[kLaneRows], delta[kLaneRows];
@@ -275,12 +287,10 @@ class BackwardBlock {
       lse[i] = within ? *args_.lse.at(now.batch, query, now.head) : INFINITY;
       delta[i] = within ? *args_.delta.at(now.batch, query, now.head) : 0.0f;
     }
-    barrier_wait(shared_.stage_empty[place], ring.empty());
+    barrier_wait(shared_.query_empty[queries.place()], queries.empty());
     if (elect_one()) {
-      auto& stage = shared_.stages[place];
-      copy_tile(stage.query, args_.query, shared_.query_full[place], first_query, now.head, now.batch, kEvictNormal);
-      copy_tile(stage.grad_out, args_.grad_out, shared_.grad_out_full[place], first_query, now.head, now.batch,
-                kEvictNormal);
+      copy_tile(shared_.query[queries.place()], args_.query, shared_.query_full[queries.place()], first_query, now.head,
+                now.batch);
     }
     if (now.first) {
       barrier_wait(shared_.keys_empty, tile.empty());
@@ -292,7 +302,12 @@ class BackwardBlock {
                     kEvictFirst);
       }
     }
-    auto& rows = shared_.rows[place];
+    barrier_wait(shared_.grad_out_empty[grads.place()], grads.empty());
+    if (elect_one()) {
+      copy_tile(shared_.grad_out[grads.place()], args_.grad_out, shared_.grad_out_full[grads.place()], first_query,
+                now.head, now.batch);
+    }
+    auto& rows = shared_.rows[queries.place()];
     bool dead = false;
 #pragma unroll
     for (int i = 0; i < kLaneRows; ++i) {
@@ -303,9 +318,9 @@ class BackwardBlock {
       rows.delta[row] = unseeing ? 0.0f : delta[i];
       if (!now.full) put_seen(rows, row, first_query, now.key_tile * kKeys);
     }
-    if (lane == 0) step(ring.number) = now;
-    if (__any_sync(kAllLanes, dead)) bury(ring);
-    arrive_as_warp(shared_.rows_full[place]);
+    if (lane == 0) step(number) = now;
+    if (__any_sync(kAllLanes, dead)) bury(number);
+    arrive_as_warp(shared_.rows_full[queries.place()]);
   }
 
   template <typename Tile>
@@ -318,9 +333,9 @@ class BackwardBlock {
   }
   template <typename Tile>
   __device__ __forceinline__ void copy_tile(Tile& tile, const CUtensorMap& map, Barrier& full, std::int32_t row,
-                                            std::int32_t head, std::int32_t batch, std::uint64_t keep) const {
+                                            std::int32_t head, std::int32_t batch) const {
     barrier_expect(full, static_cast<int>(sizeof(Tile)));
-    copy_panels(tile, map, full, row, head, batch, keep);
+    copy_panels(tile, map, full, row, head, batch, kEvictNormal);
   }
 
   // The low bits, `count` of them, none to all.
@@ -346,18 +361,19 @@ class BackwardBlock {
 
   // Makes zeros of dead rows, which have seen nothing and may hold anything: what P = 0 is multiplied by must be
   // finite.
-  __device__ __forceinline__ void bury(const Ring<Tiling::kStages>& ring) {
-    const int lane = thread_index() % kWarp, place = static_cast<int>(ring.place());
-    barrier_wait(shared_.query_full[place], ring.full());
-    barrier_wait(shared_.grad_out_full[place], ring.full());
+  __device__ __forceinline__ void bury(std::uint32_t number) {
+    const QueryRing queries = {number};
+    const GradOutRing grads = {number};
+    const int lane = thread_index() % kWarp;
+    barrier_wait(shared_.query_full[queries.place()], queries.full());
+    barrier_wait(shared_.grad_out_full[grads.place()], grads.full());
     __syncwarp();
     for (int row = 0; row < kQueries; ++row) {
-      if (shared_.rows[place].lse[row] != INFINITY) continue;
+      if (shared_.rows[queries.place()].lse[row] != INFINITY) continue;
 #pragma unroll
       for (int panel = 0; panel < Shared::kPanels; ++panel) {
-        auto& stage = shared_.stages[place];
-        reinterpret_cast<std::uint32_t*>(stage.query.panels[panel][row])[lane] = 0;
-        reinterpret_cast<std::uint32_t*>(stage.grad_out.panels[panel][row])[lane] = 0;
+        reinterpret_cast<std::uint32_t*>(shared_.query[queries.place()].panels[panel][row])[lane] = 0;
+        reinterpret_cast<std::uint32_t*>(shared_.grad_out[grads.place()].panels[panel][row])[lane] = 0;
       }
     }
     fence_async_proxy();
@@ -379,6 +395,9 @@ class BackwardBlock {
       const std::int32_t row = now.tile * kQueries + (Tiling::kHalvesAreRows ? consumer * 64 : 0);
       const std::int32_t column = Tiling::kHalvesAreRows ? 0 : consumer * 64;
       const std::uint32_t from = shared_address(shared_.grad_query[consumer].floats);
+#ifdef DIAG_NO_REDUCE
+      if (now.head < 0)
+#endif
       if constexpr (Tiling::kPath == QueryGradPath::strips) {
         reduce_strips(&args_.grad_query, from, row, column / 8, now.head, now.batch);
       } else {
@@ -408,65 +427,85 @@ class BackwardBlock {
   __device__ __forceinline__ void consume(int consumer) {
     if (Tiling::kToken && consumer == 1) named_barrier_arrive(kTokens, 2 * kWarpgroup);
     KeyGrads grad_key, grad_value;
-    Ring<Tiling::kStages> stage;
+    Scores p;
+    std::uint32_t number = 0;  // of the step
     Ring<1> tile;
-    while (true) {
-      barrier_wait(shared_.rows_full[stage.place()], stage.full());
-      if (step(stage.number).tile < 0) break;
+    while (wait_for_step(number)) {
       barrier_wait(shared_.keys_full, tile.full());
+      if constexpr (Tiling::kOrder == Order::ahead) begin_scores(p, consumer, number);
       bool first = true, last;
       do {
-        if (!first) barrier_wait(shared_.rows_full[stage.place()], stage.full());
-        last = step(stage.number).last;
-        take_step(consumer, stage, first, grad_key, grad_value);
-        ++stage.number;
+        if (!first && Tiling::kOrder != Order::ahead) wait_for_step(number);
+        last = step(number).last;
+        if constexpr (Tiling::kOrder == Order::ahead) {
+          take_step_ahead(consumer, number, first, last, p, grad_key, grad_value);
+        } else {
+          take_step(consumer, number, first, grad_key, grad_value);
+        }
+        ++number;
         first = false;
       } while (!last);
-      const std::uint32_t done = stage.number - 1;
+      if constexpr (Tiling::kOrder == Order::ahead) {
+        wgmma_wait<0>();
+        keep(p);
+      }
       if constexpr (Tiling::kLagged) {
         QueryGrads grad_query;
-        multiply_grad_query(consumer, done, grad_query);
+        multiply_grad_query(consumer, number - 1, grad_query);
         wgmma_wait<0>();
         keep(grad_query);
-        finish_grad_query(consumer, done, grad_query);
+        finish_grad_query(consumer, number - 1, grad_query);
       }
       arrive_as_warp(shared_.keys_empty);
-      add_keys(args_.grad_value, consumer, step(done), grad_value, 1.0f);
-      add_keys(args_.grad_key, consumer, step(done), grad_key, args_.scale);
+      add_keys(args_.grad_value, consumer, step(number - 1), grad_value, 1.0f);
+      add_keys(args_.grad_key, consumer, step(number - 1), grad_key, args_.scale);
       ++tile.number;
     }
     // The carrier reads that there is no more to do.
     if (Tiling::kCarried) arrive_as_warp(shared_.grad_query_full[consumer]);
-    if (!Tiling::kCarried && stage.number > 0) release_last_turn(stage.number - 1);
+    if (!Tiling::kCarried && number > 0) release_last_turn(number - 1);
   }
 
-  __device__ __forceinline__ void take_step(int consumer, const Ring<Tiling::kStages>& ring, bool first,
-                                            KeyGrads& grad_key, KeyGrads& grad_value) {
-    const int place = static_cast<int>(ring.place());
-    auto& stage = shared_.stages[place];
-    const auto& rows = shared_.rows[place];
-    const bool full = step(ring.number).full;
-    Scores p, ds;
-    Packed left;
-
-    barrier_wait(shared_.query_full[place], ring.full());
-    if constexpr (Tiling::kToken) named_barrier_sync(kTokens + consumer, 2 * kWarpgroup);
+  // Whether there is one.
+  __device__ __forceinline__ bool wait_for_step(std::uint32_t number) const {
+    const QueryRing ring = {number};
+    barrier_wait(shared_.rows_full[ring.place()], ring.full());
+    return step(number).tile >= 0;
+  }
+  __device__ __forceinline__ void begin_scores(Scores& p, int consumer, std::uint32_t number) const {
+    const QueryRing ring = {number};
+    barrier_wait(shared_.query_full[ring.place()], ring.full());
     wgmma_fence();
-    multiply_rows(p, shared_.key, consumer, stage.query);
+    multiply_rows(p, shared_.key, consumer, shared_.query[ring.place()]);
     wgmma_commit();
-    barrier_wait(shared_.grad_out_full[place], ring.full());
+  }
+
+  // p is S^T of this step, under way, and then of the next.
+  __device__ __forceinline__ void take_step_ahead(int consumer, std::uint32_t number, bool first, bool last, Scores& p,
+                                                  KeyGrads& grad_key, KeyGrads& grad_value) {
+    const QueryRing queries = {number};
+    const GradOutRing grads = {number};
+    const ScoreRing scores = {number};
+    const auto& rows = shared_.rows[queries.place()];
+    const auto& query = shared_.query[queries.place()];
+    const auto& grad_out = shared_.grad_out[grads.place()];
+    const bool full = step(number).full;
+    Scores ds;
+    Packed left, packed;
+
+    if constexpr (Tiling::kToken) named_barrier_sync(kTokens + consumer, 2 * kWarpgroup);
+    barrier_wait(shared_.grad_out_full[grads.place()], grads.full());
+    wgmma_wait<0>();
+    keep(p);
     wgmma_fence();
-    multiply_rows(ds, shared_.value, consumer, stage.grad_out);
+    multiply_rows(ds, shared_.value, consumer, grad_out);
     wgmma_commit();
     if constexpr (Tiling::kToken) named_barrier_arrive(kTokens + (1 - consumer), 2 * kWarpgroup);
-
-    wgmma_wait<1>();
-    keep(p);
     find_probabilities(p, rows, full, consumer);
-    pack_scores(left, p);
     if constexpr (Tiling::kEarlyValue) {
+      pack_scores(left, p);
       wgmma_fence();
-      multiply_columns(grad_value, left, stage.grad_out, !first);
+      multiply_columns(grad_value, left, grad_out, !first);
       wgmma_commit();
       wgmma_wait<1>();
     } else {
@@ -474,47 +513,127 @@ class BackwardBlock {
     }
     keep(ds);
     find_grad_scores(ds, p, rows);
-    Packed packed;
+    if constexpr (!Tiling::kEarlyValue) pack_scores(left, p);
     pack_scores(packed, ds);
-
-    const Ring<Tiling::kScoreBuffers> scores = {ring.number};
     barrier_wait(shared_.scores_empty[scores.place()], scores.empty());
     share(shared_.grad_scores[scores.place()], packed, consumer);
     fence_async_proxy();
     arrive_as_warp(shared_.scores_full[scores.place()]);
 
     wgmma_fence();
-    if constexpr (!Tiling::kEarlyValue) multiply_columns(grad_value, left, stage.grad_out, !first);
+    if constexpr (!Tiling::kEarlyValue) {
+      multiply_columns(grad_value, left, grad_out, !first);
+      wgmma_commit();
+    }
+    multiply_columns(grad_key, packed, query, !first);
+    wgmma_commit();
+    // At the first step of a tile too, of what the last one left: so the code does not branch amid products.
+    QueryGrads grad_query;
+    multiply_grad_query(consumer, number - 1, grad_query);
+    wgmma_wait<2>();
+    keep(left);
+    keep(grad_value);
+    arrive_as_warp(shared_.grad_out_empty[grads.place()]);
+    wgmma_wait<1>();
+    keep(packed);
+    keep(grad_key);
+    arrive_as_warp(shared_.query_empty[queries.place()]);
+    // At the last step too, of anything.
+    const QueryRing next = {number + 1};
+    if (!last) {
+      barrier_wait(shared_.rows_full[next.place()], next.full());
+      barrier_wait(shared_.query_full[next.place()], next.full());
+    }
+    wgmma_fence();
+    multiply_rows(p, shared_.key, consumer, shared_.query[next.place()]);
+    wgmma_commit();
+    wgmma_wait<1>();
+    keep(grad_query);
+    if (!first) finish_grad_query(consumer, number - 1, grad_query);
+  }
+
+  __device__ __forceinline__ void take_step(int consumer, std::uint32_t number, bool first, KeyGrads& grad_key,
+                                            KeyGrads& grad_value) {
+    const QueryRing queries = {number};
+    const GradOutRing grads = {number};
+    const ScoreRing scores = {number};
+    const auto& rows = shared_.rows[queries.place()];
+    const auto& query = shared_.query[queries.place()];
+    const auto& grad_out = shared_.grad_out[grads.place()];
+    const bool full = step(number).full;
+    Scores p, ds;
+    Packed left, packed;
+
+    barrier_wait(shared_.query_full[queries.place()], queries.full());
+    if constexpr (Tiling::kToken) named_barrier_sync(kTokens + consumer, 2 * kWarpgroup);
+    wgmma_fence();
+    multiply_rows(p, shared_.key, consumer, query);
+    wgmma_commit();
+    barrier_wait(shared_.grad_out_full[grads.place()], grads.full());
+    wgmma_fence();
+    multiply_rows(ds, shared_.value, consumer, grad_out);
+    wgmma_commit();
+    if constexpr (Tiling::kToken) named_barrier_arrive(kTokens + (1 - consumer), 2 * kWarpgroup);
+
+    wgmma_wait<1>();
+    keep(p);
+    find_probabilities(p, rows, full, consumer);
+    if constexpr (Tiling::kEarlyValue) {
+      pack_scores(left, p);
+      wgmma_fence();
+      multiply_columns(grad_value, left, grad_out, !first);
+      wgmma_commit();
+      wgmma_wait<1>();
+    } else {
+      wgmma_wait<0>();
+    }
+    keep(ds);
+    find_grad_scores(ds, p, rows);
+    if constexpr (!Tiling::kEarlyValue) pack_scores(left, p);
+    pack_scores(packed, ds);
+
+    barrier_wait(shared_.scores_empty[scores.place()], scores.empty());
+    share(shared_.grad_scores[scores.place()], packed, consumer);
+    fence_async_proxy();
+    arrive_as_warp(shared_.scores_full[scores.place()]);
+
     QueryGrads grad_query;
     if constexpr (Tiling::kLagged) {
-      multiply_columns(grad_key, packed, stage.query, !first);
+      wgmma_fence();
+      if constexpr (!Tiling::kEarlyValue) {
+        multiply_columns(grad_value, left, grad_out, !first);
+        wgmma_commit();
+      }
+      multiply_columns(grad_key, packed, query, !first);
       wgmma_commit();
       // At the first step of a tile too, of what the last one left: so the code does not branch amid products.
-      multiply_grad_query(consumer, ring.number - 1, grad_query);
-      wgmma_wait<1>();
+      multiply_grad_query(consumer, number - 1, grad_query);
+      wgmma_wait<2>();
       keep(left);
+      keep(grad_value);
+      arrive_as_warp(shared_.grad_out_empty[grads.place()]);
+      wgmma_wait<1>();
       keep(packed);
       keep(grad_key);
-      keep(grad_value);
-      arrive_as_warp(shared_.stage_empty[place]);
+      arrive_as_warp(shared_.query_empty[queries.place()]);
       wgmma_wait<0>();
       keep(grad_query);
-      if (!first) finish_grad_query(consumer, ring.number - 1, grad_query);
+      if (!first) finish_grad_query(consumer, number - 1, grad_query);
     } else {
-      if constexpr (!Tiling::kEarlyValue) wgmma_commit();
-      multiply_grad_query(consumer, ring.number, grad_query);
-      multiply_columns(grad_key, packed, stage.query, !first);
+      if constexpr (!Tiling::kEarlyValue) multiply_columns(grad_value, left, grad_out, !first);
+      multiply_grad_query(consumer, number, grad_query);
+      multiply_columns(grad_key, packed, query, !first);
       wgmma_commit();
       wgmma_wait<1>();
-      keep(grad_query);
-      arrive_as_warp(shared_.scores_empty[scores.place()]);
-      give_grad_query(consumer, ring.number, grad_query);
-      wgmma_wait<0>();
       keep(left);
+      keep(grad_value);
+      keep(grad_query);
+      arrive_as_warp(shared_.grad_out_empty[grads.place()]);
+      finish_grad_query(consumer, number, grad_query);
+      wgmma_wait<0>();
       keep(packed);
       keep(grad_key);
-      keep(grad_value);
-      arrive_as_warp(shared_.stage_empty[place]);
+      arrive_as_warp(shared_.query_empty[queries.place()]);
     }
   }
 
@@ -544,7 +663,7 @@ class BackwardBlock {
 
   // A consumer's half of dQ = dS K of a step begins, as a group of its own, when both have shared their dS.
   __device__ __forceinline__ void multiply_grad_query(int consumer, std::uint32_t number, QueryGrads& d) {
-    const Ring<Tiling::kScoreBuffers> ring = {number};
+    const ScoreRing ring = {number};
     barrier_wait(shared_.scores_full[ring.place()], ring.full());
     const int score_panel = Tiling::kHalvesAreRows ? consumer : 0, key_panel = Tiling::kHalvesAreRows ? 0 : consumer;
     const MatrixDescriptor a = depth_across_rows(shared_address(&shared_.grad_scores[ring.place()]) +
@@ -562,7 +681,7 @@ class BackwardBlock {
   }
   // ... and has ended.
   __device__ __forceinline__ void finish_grad_query(int consumer, std::uint32_t number, QueryGrads& grad_query) {
-    arrive_as_warp(shared_.scores_empty[Ring<Tiling::kScoreBuffers>{number}.place()]);
+    arrive_as_warp(shared_.scores_empty[ScoreRing{number}.place()]);
     give_grad_query(consumer, number, grad_query);
   }
 
@@ -639,6 +758,9 @@ class BackwardBlock {
   __device__ __forceinline__ void give_grad_query(int consumer, std::uint32_t number, QueryGrads& grads) {
 #pragma unroll
     for (float& x : grads) x *= args_.scale;
+#ifdef DIAG_NO_STAGE
+    if (number + 1 == 0)
+#endif
     if constexpr (Tiling::kCarried) {
       const Ring<1> ring = {number};
       barrier_wait(shared_.grad_query_empty[consumer], ring.empty());
