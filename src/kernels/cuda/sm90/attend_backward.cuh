@@ -59,7 +59,7 @@ enum class QueryGradPath {
 
 enum class Order { ahead, lagged, lockstep };
 
-template <int kHeadDim_, int kQueries_, QueryGradPath kPath_, Order kOrder_, bool kToken_ = true,
+template <int kHeadDim_, int kQueries_, QueryGradPath kPath_, Order kOrder_, int kToken_ = 0,
           bool kEarlyValue_ = kQueries_ == 64, int kQueryStages_ = 3, int kProducerRegisters_ = 24,
           int kConsumerRegisters_ = 240>
 struct BackwardTiling {
@@ -67,7 +67,8 @@ struct BackwardTiling {
   static constexpr QueryGradPath kPath = kPath_;
   static constexpr bool kCarried = kPath == QueryGradPath::strips || kPath == QueryGradPath::panels;
   static constexpr Order kOrder = kOrder_;
-  static constexpr bool kToken = kToken_, kLagged = kOrder != Order::lockstep;
+  static constexpr int kToken = kToken_;
+  static constexpr bool kLagged = kOrder != Order::lockstep;
   static constexpr bool kEarlyValue = kEarlyValue_;
   static constexpr int kQueryStages = kQueryStages_, kGradOutStages = 2, kScoreBuffers = 2;
   static constexpr int kConsumers = 2, kThreads = (1 + kConsumers) * kWarpgroup;
@@ -425,7 +426,7 @@ class BackwardBlock {
   static constexpr int kKeyPanelBytes = kKeys * kPanelRowBytes, kQueryPanelBytes = kQueries * kPanelRowBytes;
 
   __device__ __forceinline__ void consume(int consumer) {
-    if (Tiling::kToken && consumer == 1) named_barrier_arrive(kTokens, 2 * kWarpgroup);
+    if (Tiling::kToken != 0 && consumer == 1) named_barrier_arrive(kTokens, 2 * kWarpgroup);
     KeyGrads grad_key, grad_value;
     Scores p;
     std::uint32_t number = 0;  // of the step
@@ -493,14 +494,14 @@ class BackwardBlock {
     Scores ds;
     Packed left, packed;
 
-    if constexpr (Tiling::kToken) named_barrier_sync(kTokens + consumer, 2 * kWarpgroup);
+    if constexpr (Tiling::kToken == 1) named_barrier_sync(kTokens + consumer, 2 * kWarpgroup);
     barrier_wait(shared_.grad_out_full[grads.place()], grads.full());
     wgmma_wait<0>();
     keep(p);
     wgmma_fence();
     multiply_rows(ds, shared_.value, consumer, grad_out);
     wgmma_commit();
-    if constexpr (Tiling::kToken) named_barrier_arrive(kTokens + (1 - consumer), 2 * kWarpgroup);
+    if constexpr (Tiling::kToken == 1) named_barrier_arrive(kTokens + (1 - consumer), 2 * kWarpgroup);
     find_probabilities(p, rows, full, consumer);
     if constexpr (Tiling::kEarlyValue) {
       pack_scores(left, p);
@@ -520,6 +521,7 @@ class BackwardBlock {
     fence_async_proxy();
     arrive_as_warp(shared_.scores_full[scores.place()]);
 
+    if constexpr (Tiling::kToken >= 2) named_barrier_sync(kTokens + consumer, 2 * kWarpgroup);
     wgmma_fence();
     if constexpr (!Tiling::kEarlyValue) {
       multiply_columns(grad_value, left, grad_out, !first);
@@ -547,8 +549,10 @@ class BackwardBlock {
     wgmma_fence();
     multiply_rows(p, shared_.key, consumer, shared_.query[next.place()]);
     wgmma_commit();
+    if constexpr (Tiling::kToken == 3) named_barrier_arrive(kTokens + (1 - consumer), 2 * kWarpgroup);
     wgmma_wait<1>();
     keep(grad_query);
+    if constexpr (Tiling::kToken == 2) named_barrier_arrive(kTokens + (1 - consumer), 2 * kWarpgroup);
     if (!first) finish_grad_query(consumer, number - 1, grad_query);
   }
 
@@ -565,7 +569,7 @@ class BackwardBlock {
     Packed left, packed;
 
     barrier_wait(shared_.query_full[queries.place()], queries.full());
-    if constexpr (Tiling::kToken) named_barrier_sync(kTokens + consumer, 2 * kWarpgroup);
+    if constexpr (Tiling::kToken == 1) named_barrier_sync(kTokens + consumer, 2 * kWarpgroup);
     wgmma_fence();
     multiply_rows(p, shared_.key, consumer, query);
     wgmma_commit();
@@ -573,7 +577,7 @@ class BackwardBlock {
     wgmma_fence();
     multiply_rows(ds, shared_.value, consumer, grad_out);
     wgmma_commit();
-    if constexpr (Tiling::kToken) named_barrier_arrive(kTokens + (1 - consumer), 2 * kWarpgroup);
+    if constexpr (Tiling::kToken == 1) named_barrier_arrive(kTokens + (1 - consumer), 2 * kWarpgroup);
 
     wgmma_wait<1>();
     keep(p);
