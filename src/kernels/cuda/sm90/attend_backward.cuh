@@ -80,6 +80,29 @@ struct BackwardTiling {
   static_assert(kProducerRegisters + kConsumers * kConsumerRegisters <= 504, "an SM has 65536 registers");
 };
 
+// Which tile of keys a ticket is for. Heads ([batch, kv_heads], counted in a row) are taken in sections, so that what
+// blocks read and add to side by side, Q, dO and dQ of a section's heads, fits into L2. In a section come the lowest
+// tiles of keys first, those of its heads side by side: under a causal mask they have the most to do. The last section
+// is larger, if need be, so that towards the end there are small pieces to share out.
+struct TileOrder {
+  std::int32_t key_tiles, heads;
+  std::int32_t section, last_section;  // heads in each; heads - last_section is a multiple of section
+
+  struct Place {
+    std::int32_t head, key_tile;
+  };
+  __device__ __forceinline__ std::int32_t tickets() const { return key_tiles * heads; }
+  __device__ __forceinline__ Place operator()(std::int32_t ticket) const {
+    const std::int32_t before = heads - last_section;
+    if (ticket >= before * key_tiles) {
+      const std::int32_t rest = ticket - before * key_tiles;
+      return {before + rest % last_section, rest / last_section};
+    }
+    const std::int32_t each = section * key_tiles, rest = ticket % each;
+    return {ticket / each * section + rest % section, rest / section};
+  }
+};
+
 struct BackwardArgs {
   CUtensorMap query, grad_out;  // boxes of kQueries rows x 64 columns
   CUtensorMap key, value;       // boxes of kKeys rows x 64 columns
@@ -91,7 +114,7 @@ struct BackwardArgs {
   const RangeBounds* bounds;            // [ceil(query_len / kRangeTile)], or null
   std::int32_t batch, kv_heads, group;  // heads = kv_heads * group
   std::int32_t query_len, key_len, width;
-  std::int32_t tickets;     // tiles of keys x batch x kv_heads
+  TileOrder order;
   float scale, scale_log2;  // scale_log2 = scale * log2(e)
   std::int32_t* ticket;     // how many have been drawn
   std::int32_t* turns;      // [batch, heads, query tiles]: adders that are done, in parts; null: any order will do
@@ -128,7 +151,7 @@ struct BackwardShared {
   };
   struct StageRows {
     float lse[kQueries];  // times log2(e); +inf for a row that gets and gives nothing
-    float delta[kQueries];
+    float delta[kQueries];  // times the scale, where dS is
     std::uint32_t seen[kWords][kQueries];  // bit k of word i: the query sees key 32 i + k; unless the step is full
   };
 
@@ -169,6 +192,10 @@ class BackwardBlock {
   static constexpr int kDim = Tiling::kHeadDim, kQueries = Tiling::kQueries, kKeys = Tiling::kKeys;
   static constexpr int kConsumerWarps = kWarpgroup / kWarp, kAllConsumerWarps = Tiling::kConsumers * kConsumerWarps;
   using Rule = VisitRule<kQueries, kKeys>;
+  // dS is multiplied by the scale before it is rounded, which costs nothing, or dQ and dK are when they leave: small
+  // numbers of bf16 are as exact as others, those of fp16 are not.
+  static constexpr bool kScaledScores = std::is_same_v<Element, __nv_bfloat16>;
+
   using QueryRing = Ring<Tiling::kQueryStages>;
   using GradOutRing = Ring<Tiling::kGradOutStages>;
   using ScoreRing = Ring<Tiling::kScoreBuffers>;
@@ -244,10 +271,8 @@ class BackwardBlock {
       std::int32_t ticket = 0;
       if (thread_index() == 0) ticket = atomicAdd(args_.ticket, 1);
       ticket = __shfl_sync(kAllLanes, ticket, 0);
-      if (ticket >= args_.tickets) break;
-      // The lowest tiles of keys first, those of all heads side by side.
-      const std::int32_t unit = ticket % (args_.batch * args_.kv_heads);
-      const std::int32_t key_tile = ticket / (args_.batch * args_.kv_heads);
+      if (ticket >= args_.order.tickets()) break;
+      const auto [unit, key_tile] = args_.order(ticket);
       const std::int32_t batch = unit / args_.kv_heads, kv_head = unit % args_.kv_heads;
 
       const Rule rule = {args_.bounds, args_.query_len, args_.key_len, key_tile};
@@ -316,7 +341,7 @@ class BackwardBlock {
       const bool unseeing = lse[i] == -INFINITY;
       dead |= unseeing;
       rows.lse[row] = unseeing ? INFINITY : lse[i] * kLog2E;
-      rows.delta[row] = unseeing ? 0.0f : delta[i];
+      rows.delta[row] = unseeing ? 0.0f : kScaledScores ? delta[i] * args_.scale : delta[i];
       if (!now.full) put_seen(rows, row, first_query, now.key_tile * kKeys);
     }
     if (lane == 0) step(number) = now;
@@ -458,12 +483,18 @@ class BackwardBlock {
         finish_grad_query(consumer, number - 1, grad_query);
       }
       arrive_as_warp(shared_.keys_empty);
-      add_keys(args_.grad_value, consumer, step(number - 1), grad_value, 1.0f);
-      add_keys(args_.grad_key, consumer, step(number - 1), grad_key, args_.scale);
+      add_keys(args_.grad_value, consumer, step(number - 1), grad_value);
+      if constexpr (!kScaledScores) {
+#pragma unroll
+        for (float& x : grad_key) x *= args_.scale;
+      }
+      add_keys(args_.grad_key, consumer, step(number - 1), grad_key);
       ++tile.number;
     }
-    // The carrier reads that there is no more to do.
-    if (Tiling::kCarried) arrive_as_warp(shared_.grad_query_full[consumer]);
+    if constexpr (Tiling::kCarried) {  // the carrier reads that there is no more to do
+      barrier_wait(shared_.grad_query_empty[consumer], Ring<1>{number}.empty());
+      arrive_as_warp(shared_.grad_query_full[consumer]);
+    }
     if (!Tiling::kCarried && number > 0) release_last_turn(number - 1);
   }
 
@@ -724,6 +755,9 @@ class BackwardBlock {
     for (float& x : p) x = exp2_approx(x);
   }
 
+  __device__ __forceinline__ float minus_delta(float dp, float delta) const {
+    return kScaledScores ? fmaf(dp, args_.scale, -delta) : dp - delta;
+  }
   // dS^T from P^T and dP^T, which becomes it.
   __device__ __forceinline__ void find_grad_scores(Scores& ds, const Scores& p,
                                                    const typename Shared::StageRows& rows) const {
@@ -731,10 +765,10 @@ class BackwardBlock {
 #pragma unroll
     for (int j = 0; j < kQueries / 8; ++j) {
       const float2 delta = *reinterpret_cast<const float2*>(&rows.delta[column + j * 8]);
-      ds[4 * j] = p[4 * j] * (ds[4 * j] - delta.x);
-      ds[4 * j + 1] = p[4 * j + 1] * (ds[4 * j + 1] - delta.y);
-      ds[4 * j + 2] = p[4 * j + 2] * (ds[4 * j + 2] - delta.x);
-      ds[4 * j + 3] = p[4 * j + 3] * (ds[4 * j + 3] - delta.y);
+      ds[4 * j] = p[4 * j] * minus_delta(ds[4 * j], delta.x);
+      ds[4 * j + 1] = p[4 * j + 1] * minus_delta(ds[4 * j + 1], delta.y);
+      ds[4 * j + 2] = p[4 * j + 2] * minus_delta(ds[4 * j + 2], delta.x);
+      ds[4 * j + 3] = p[4 * j + 3] * minus_delta(ds[4 * j + 3], delta.y);
     }
   }
 
@@ -760,8 +794,10 @@ class BackwardBlock {
 
   // Hands a half of dQ to its carrier, or adds it in global memory.
   __device__ __forceinline__ void give_grad_query(int consumer, std::uint32_t number, QueryGrads& grads) {
+    if constexpr (!kScaledScores) {
 #pragma unroll
-    for (float& x : grads) x *= args_.scale;
+      for (float& x : grads) x *= args_.scale;
+    }
 #ifdef DIAG_NO_STAGE
     if (number + 1 == 0)
 #endif
@@ -844,9 +880,7 @@ class BackwardBlock {
 
   // Adds dK or dV to the rows that this block alone owns; reductions, for these need not wait for what is there.
   __device__ __forceinline__ void add_keys(const Rows<float>& into, int consumer, const BackwardStep& now,
-                                           KeyGrads& grads, float factor) const {
-#pragma unroll
-    for (float& x : grads) x *= factor;
+                                           const KeyGrads& grads) const {
     add_rows<true>(grads, into, now.batch, now.key_tile * kKeys + consumer * 64, now.kv_head, 0, args_.key_len);
   }
 
