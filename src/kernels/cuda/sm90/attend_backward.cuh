@@ -55,6 +55,7 @@ enum class QueryGradPath {
   fours,   // reductions of four floats from registers, two lanes having exchanged halves
   strips,  // through shared memory, by copies that add: strips of 8 columns, 32 bytes a row
   panels,  // the same in panels of 32 columns, 128 bytes a row, with the swizzle of 128 bytes
+  rows,    // through shared memory, by a copy that adds 256 bytes for every row
 };
 
 enum class Order { ahead, lagged, lockstep };
@@ -65,7 +66,7 @@ template <int kHeadDim_, int kQueries_, QueryGradPath kPath_, Order kOrder_, int
 struct BackwardTiling {
   static constexpr int kHeadDim = kHeadDim_, kQueries = kQueries_, kKeys = 128;
   static constexpr QueryGradPath kPath = kPath_;
-  static constexpr bool kCarried = kPath == QueryGradPath::strips || kPath == QueryGradPath::panels;
+  static constexpr bool kCarried = kPath == QueryGradPath::strips || kPath == QueryGradPath::panels || kPath == QueryGradPath::rows;
   static constexpr Order kOrder = kOrder_;
   static constexpr int kToken = kToken_;
   static constexpr bool kLagged = kOrder != Order::lockstep;
@@ -146,8 +147,10 @@ struct BackwardShared {
     Element panels[kQueries / kPanelColumns][kKeys][kPanelColumns];
   };
   // A consumer's half of dQ on its way; strips: [8][64 rows][8]; panels: [2][64 rows][32].
+  // Rows are padded, so that the 8 rows that a warp writes at a time lie in different banks.
+  static constexpr int kGradRow = Tiling::kPath == QueryGradPath::rows ? 72 : 64;
   struct alignas(1024) QueryGrads {
-    float floats[64 * 64];
+    float floats[64 * kGradRow];
   };
   struct StageRows {
     float lse[kQueries];  // times log2(e); +inf for a row that gets and gives nothing
@@ -405,10 +408,10 @@ class BackwardBlock {
     fence_async_proxy();
   }
 
-  // A carrier: one lane.
+  // A carrier: a warp, each of whose lanes adds two of the 64 rows.
 
   __device__ __forceinline__ void carry(int consumer) {
-    if (!elect_one()) return;
+    const int lane = thread_index() % kWarp;
     for (Ring<1> ring;; ++ring.number) {
       barrier_wait(shared_.grad_query_full[consumer], ring.full());
       const BackwardStep now = step(ring.number);
@@ -416,26 +419,34 @@ class BackwardBlock {
       std::int32_t* turn = nullptr;
       if (args_.turns != nullptr) {
         turn = turn_of(now);
-        wait_for_turn(turn, now.turn * Tiling::kConsumers);
+        if (lane == 0) wait_for_turn(turn, now.turn * Tiling::kConsumers);
+        __syncwarp();
       }
       const std::int32_t row = now.tile * kQueries + (Tiling::kHalvesAreRows ? consumer * 64 : 0);
       const std::int32_t column = Tiling::kHalvesAreRows ? 0 : consumer * 64;
-      const std::uint32_t from = shared_address(shared_.grad_query[consumer].floats);
-#ifdef DIAG_NO_REDUCE
-      if (now.head < 0)
-#endif
+      const float* from = shared_.grad_query[consumer].floats;
       if constexpr (Tiling::kPath == QueryGradPath::strips) {
-        reduce_strips(&args_.grad_query, from, row, column / 8, now.head, now.batch);
+        if (lane == 0) reduce_strips(&args_.grad_query, shared_address(from), row, column / 8, now.head, now.batch);
+      } else if constexpr (Tiling::kPath == QueryGradPath::panels) {
+        if (lane == 0) reduce_box(&args_.grad_query, shared_address(from), column, row, now.head, now.batch);
+        if (lane == 0) reduce_box(&args_.grad_query, shared_address(from) + 64 * 128, column + 32, row, now.head, now.batch);
       } else {
-        reduce_box(&args_.grad_query, from, column, row, now.head, now.batch);
-        reduce_box(&args_.grad_query, from + 64 * 128, column + 32, row, now.head, now.batch);
+        const int bytes = min(args_.width - column, 64) * static_cast<int>(sizeof(float));
+        float* const into = args_.grad_query_rows.at(now.batch, row, now.head) + column;
+#pragma unroll
+        for (int i = lane; i < 64; i += kWarp) {
+          if (row + i < args_.query_len && bytes > 0) {
+            reduce_bytes(into + i * args_.grad_query_rows.token_stride, shared_address(from + i * Shared::kGradRow), bytes);
+          }
+        }
       }
       bulk_commit();
       bulk_wait_read<0>();
-      barrier_arrive(shared_.grad_query_empty[consumer]);
+      arrive_as_warp(shared_.grad_query_empty[consumer]);
       if (turn != nullptr) {
         bulk_wait<0>();
-        release_turn(turn);
+        __syncwarp();
+        if (lane == 0) release_turn(turn);
       }
     }
     bulk_wait<0>();
@@ -812,6 +823,9 @@ class BackwardBlock {
         if constexpr (Tiling::kPath == QueryGradPath::strips) {
           upper = floats + j * 64 * 32 + row * 32 + quad * 8;
           lower = upper + 8 * 32;
+        } else if constexpr (Tiling::kPath == QueryGradPath::rows) {
+          upper = floats + row * Shared::kGradRow * 4 + j * 32 + quad * 8;
+          lower = upper + 8 * Shared::kGradRow * 4;
         } else {
           const int chunk = (j % 4 * 2 + quad / 2) ^ (row % 8);
           upper = floats + j / 4 * 64 * 128 + row * 128 + chunk * 16 + quad % 2 * 8;
