@@ -49,18 +49,8 @@ __device__ __forceinline__ void reduce_add(float* into, float x, float y, float 
 #endif
 }
 
-#if !defined(__CUDA_ARCH__) || __CUDA_ARCH__ >= 900
-// Two, aligned to 8 bytes.
-__device__ __forceinline__ void reduce_add(float* into, float x, float y) {
-  asm volatile("red.relaxed.gpu.global.add.v2.f32 [%0], {%1, %2};" ::"l"(into), "f"(x), "f"(y) : "memory");
-}
-#endif
-
 // What was written before releasing is seen after waiting, by these threads and those they synchronise with.
 __device__ __forceinline__ void wait_for_turn(const std::int32_t* turn, std::int32_t mine) {
-#ifdef ORRERY_WATCH_BARRIERS
-  watch_turn(turn, mine);
-#endif
   std::int32_t now;
   do {
     asm volatile("ld.acquire.gpu.global.s32 %0, [%1];" : "=r"(now) : "l"(turn) : "memory");

@@ -8,15 +8,15 @@
 //
 // A thread block takes tiles of 128 keys of a KV head, one after the other, by tickets. K and V of a tile stay in
 // shared memory and dK and dV in registers, while the query tiles that see these keys pass by, each with every query
-// head of the group. Four warpgroups of 128 threads have roles, joined by barriers in shared memory:
+// head of the group. Three warpgroups of 128 threads have roles, joined by barriers in shared memory:
 //
-//   producer, warp 0       finds the steps (backward_visits.cuh); copies Q and dO of a step into one of two stages, and
-//                          K and V at the first step of a tile; brings lse, delta and, where not every query of the
-//                          step sees every key, bits that say who sees whom
-//   producer, warps 1, 2   carriers, one a consumer: add its half of dQ in global memory, when it is its turn
-//   consumers 0 and 1      have 64 keys each: S^T and dP^T, hence P^T and dS^T in registers, which are the left operands
-//                          of their dV and dK as they lie. dS goes through shared memory, for dQ needs all 128 keys:
-//                          a consumer computes half of dQ, 64 x 64
+//   producer, warp 0      finds the steps (backward_visits.cuh); copies Q and dO of a step into one of two stages,
+//                         and K and V at the first step of a tile; brings lse, delta and, where not every query of the
+//                         step sees every key, bits that say who sees whom
+//   producer, warps 1, 2  carriers, one a consumer: add its half of dQ in global memory, when it is its turn
+//   consumers 0 and 1     have 64 keys each: S^T and dP^T, hence P^T and dS^T in registers, which are the left operands
+//                         of their dV and dK as they lie. dS goes through shared memory, for dQ needs all 128 keys: a
+//                         consumer computes half of dQ, 64 x 64
 //
 // A step of a consumer, and what runs beside it on the tensor cores:
 //
@@ -49,35 +49,18 @@
 
 namespace orrery::kernels::cuda::sm90 {
 
-// How a consumer's half of dQ gets into global memory.
-enum class QueryGradPath {
-  pairs,   // reductions of two floats from registers
-  fours,   // reductions of four floats from registers, two lanes having exchanged halves
-  strips,  // through shared memory, by copies that add: strips of 8 columns, 32 bytes a row
-  panels,  // the same in panels of 32 columns, 128 bytes a row, with the swizzle of 128 bytes
-  rows,    // through shared memory, by a copy that adds 256 bytes for every row
-};
-
-enum class Order { ahead, lagged, lockstep };
-
-template <int kHeadDim_, int kQueries_, QueryGradPath kPath_, Order kOrder_, int kToken_ = 0,
-          bool kEarlyValue_ = kQueries_ == 64, int kQueryStages_ = 3, int kProducerRegisters_ = 24,
-          int kConsumerRegisters_ = 240>
+template <int kHeadDim_>
 struct BackwardTiling {
-  static constexpr int kHeadDim = kHeadDim_, kQueries = kQueries_, kKeys = 128;
-  static constexpr QueryGradPath kPath = kPath_;
-  static constexpr bool kCarried = kPath == QueryGradPath::strips || kPath == QueryGradPath::panels || kPath == QueryGradPath::rows;
-  static constexpr Order kOrder = kOrder_;
-  static constexpr int kToken = kToken_;
-  static constexpr bool kLagged = kOrder != Order::lockstep;
-  static constexpr bool kEarlyValue = kEarlyValue_;
-  static constexpr int kQueryStages = kQueryStages_, kGradOutStages = 2, kScoreBuffers = 2;
+  static constexpr int kHeadDim = kHeadDim_, kQueries = 128 * 64 / kHeadDim, kKeys = 128;
+  static constexpr int kStages = 2;  // of Q and dO, and of dS
   static constexpr int kConsumers = 2, kThreads = (1 + kConsumers) * kWarpgroup;
-  static constexpr int kProducerRegisters = kProducerRegisters_, kConsumerRegisters = kConsumerRegisters_;
+  static constexpr int kProducerRegisters = 24, kConsumerRegisters = 240;
   // dQ of a step is kQueries x kHeadDim; a consumer's half are 64 of the queries, or else 64 of the columns.
   static constexpr bool kHalvesAreRows = kQueries == 128;
+  // dV begins while dS^T is being found. With 128 queries there are no registers for that.
+  static constexpr bool kEarlyValue = kQueries == 64;
 
-  static_assert(kHeadDim * kQueries == 128 * 64, "two consumers share dQ in halves of 64 x 64");
+  static_assert(kHeadDim == 64 || kHeadDim == 128, "two consumers share dQ in halves of 64 x 64");
   static_assert(kProducerRegisters + kConsumers * kConsumerRegisters <= 504, "an SM has 65536 registers");
 };
 
@@ -105,11 +88,10 @@ struct TileOrder {
 };
 
 struct BackwardArgs {
-  CUtensorMap query, grad_out;  // boxes of kQueries rows x 64 columns
-  CUtensorMap key, value;       // boxes of kKeys rows x 64 columns
-  CUtensorMap grad_query;       // boxes that a carrier adds, see QueryGradPath
+  CUtensorMap query, grad_out;          // boxes of kQueries rows x 64 columns
+  CUtensorMap key, value;               // boxes of kKeys rows x 64 columns
   Rows<const float> lse, delta;         // [batch, query_len, heads]
-  Rows<float> grad_query_rows;          // [batch, query_len, heads, width]
+  Rows<float> grad_query;               // [batch, query_len, heads, width]
   Rows<float> grad_key, grad_value;     // [batch, key_len, kv_heads, width]
   const KeyRange* ranges;               // [query_len], or null
   const RangeBounds* bounds;            // [ceil(query_len / kRangeTile)], or null
@@ -146,37 +128,36 @@ struct BackwardShared {
   struct alignas(1024) ScoreTile {
     Element panels[kQueries / kPanelColumns][kKeys][kPanelColumns];
   };
-  // A consumer's half of dQ on its way; strips: [8][64 rows][8]; panels: [2][64 rows][32].
-  // Rows are padded, so that the 8 rows that a warp writes at a time lie in different banks.
-  static constexpr int kGradRow = Tiling::kPath == QueryGradPath::rows ? 72 : 64;
-  struct alignas(1024) QueryGrads {
-    float floats[64 * kGradRow];
+  // A consumer's half of dQ on its way. Rows are padded, so that what half a warp writes at a time, four rows of 32
+  // bytes, lies in different banks.
+  struct alignas(16) QueryGrads {
+    float rows[64][72];
   };
   struct StageRows {
-    float lse[kQueries];  // times log2(e); +inf for a row that gets and gives nothing
-    float delta[kQueries];  // times the scale, where dS is
+    float lse[kQueries];                   // times log2(e); +inf for a row that gets and gives nothing
+    float delta[kQueries];                 // times the scale, where dS is
     std::uint32_t seen[kWords][kQueries];  // bit k of word i: the query sees key 32 i + k; unless the step is full
   };
 
   KeyTile key, value;
-  QueryTile query[Tiling::kQueryStages], grad_out[Tiling::kGradOutStages];
-  ScoreTile grad_scores[Tiling::kScoreBuffers];
-  QueryGrads grad_query[Tiling::kCarried ? Tiling::kConsumers : 1];
-  StageRows rows[Tiling::kQueryStages];
+  QueryTile query[Tiling::kStages], grad_out[Tiling::kStages];
+  ScoreTile grad_scores[Tiling::kStages];
+  QueryGrads grad_query[Tiling::kConsumers];
+  StageRows rows[Tiling::kStages];
   BackwardStep steps[kSteps];  // step n is [n % kSteps]
   Walk walk;
 
   // Who arrives, and for whom. Warps arrive by one lane.
-  Barrier keys_full, keys_empty;                    // the producer's copies; the consumers' warps, at the end of a tile
-  Barrier rows_full[Tiling::kQueryStages];          // the producer: rows and the step
-  Barrier query_full[Tiling::kQueryStages];         // the producer's copies
-  Barrier query_empty[Tiling::kQueryStages];        // the consumers' warps: Q and rows are no longer needed
-  Barrier grad_out_full[Tiling::kGradOutStages];    // the producer's copies
-  Barrier grad_out_empty[Tiling::kGradOutStages];   // the consumers' warps
-  Barrier scores_full[Tiling::kScoreBuffers];       // the consumers' warps: dS is there
-  Barrier scores_empty[Tiling::kScoreBuffers];      // the consumers' warps: dQ is computed
-  Barrier grad_query_full[Tiling::kConsumers];      // the warps of one consumer
-  Barrier grad_query_empty[Tiling::kConsumers];     // its carrier
+  Barrier keys_full, keys_empty;                 // the producer's copies; the consumers' warps, at the end of a tile
+  Barrier rows_full[Tiling::kStages];            // the producer: rows and the step
+  Barrier query_full[Tiling::kStages];           // the producer's copies
+  Barrier query_empty[Tiling::kStages];          // the consumers' warps: Q and rows are no longer needed
+  Barrier grad_out_full[Tiling::kStages];        // the producer's copies
+  Barrier grad_out_empty[Tiling::kStages];       // the consumers' warps
+  Barrier scores_full[Tiling::kStages];          // the consumers' warps: dS is there
+  Barrier scores_empty[Tiling::kStages];         // the consumers' warps: dQ is computed
+  Barrier grad_query_full[Tiling::kConsumers];   // the warps of one consumer
+  Barrier grad_query_empty[Tiling::kConsumers];  // its carrier
 };
 
 // Numbers what comes round in a ring: the k-th use of n places is use k / n of place k % n.
@@ -195,13 +176,10 @@ class BackwardBlock {
   static constexpr int kDim = Tiling::kHeadDim, kQueries = Tiling::kQueries, kKeys = Tiling::kKeys;
   static constexpr int kConsumerWarps = kWarpgroup / kWarp, kAllConsumerWarps = Tiling::kConsumers * kConsumerWarps;
   using Rule = VisitRule<kQueries, kKeys>;
+  using Stage = Ring<Tiling::kStages>;
   // dS is multiplied by the scale before it is rounded, which costs nothing, or dQ and dK are when they leave: small
   // numbers of bf16 are as exact as others, those of fp16 are not.
   static constexpr bool kScaledScores = std::is_same_v<Element, __nv_bfloat16>;
-
-  using QueryRing = Ring<Tiling::kQueryStages>;
-  using GradOutRing = Ring<Tiling::kGradOutStages>;
-  using ScoreRing = Ring<Tiling::kScoreBuffers>;
 
  public:
   using Shared = BackwardShared<Element, Tiling>;
@@ -212,7 +190,6 @@ class BackwardBlock {
     if (thread_index() == 0) {
       prepare_barriers();
       for (const CUtensorMap* map : {&args_.query, &args_.grad_out, &args_.key, &args_.value}) prefetch_map(map);
-      if (Tiling::kCarried) prefetch_map(&args_.grad_query);
     }
     __syncthreads();
     // The same in all lanes, and known to be.
@@ -220,7 +197,7 @@ class BackwardBlock {
     if (warp < kConsumerWarps) {
       fewer_registers<Tiling::kProducerRegisters>();
       if (warp == 0) produce();
-      if (Tiling::kCarried && (warp == 1 || warp == 2)) carry(warp - 1);
+      if (warp == 1 || warp == 2) carry(warp - 1);
     } else {
       more_registers<Tiling::kConsumerRegisters>();
       consume(warp / kConsumerWarps - 1);
@@ -231,16 +208,12 @@ class BackwardBlock {
   __device__ __forceinline__ void prepare_barriers() {
     barrier_init(shared_.keys_full, 1);
     barrier_init(shared_.keys_empty, kAllConsumerWarps);
-    for (int i = 0; i < Tiling::kQueryStages; ++i) {
+    for (int i = 0; i < Tiling::kStages; ++i) {
       barrier_init(shared_.rows_full[i], 1);
       barrier_init(shared_.query_full[i], 1);
       barrier_init(shared_.query_empty[i], kAllConsumerWarps);
-    }
-    for (int i = 0; i < Tiling::kGradOutStages; ++i) {
       barrier_init(shared_.grad_out_full[i], 1);
       barrier_init(shared_.grad_out_empty[i], kAllConsumerWarps);
-    }
-    for (int i = 0; i < Tiling::kScoreBuffers; ++i) {
       barrier_init(shared_.scores_full[i], kAllConsumerWarps);
       barrier_init(shared_.scores_empty[i], kAllConsumerWarps);
     }
@@ -294,7 +267,7 @@ class BackwardBlock {
       }
       ++tile.number;
     }
-    const QueryRing ring = {number};
+    const Stage ring = {number};
     barrier_wait(shared_.query_empty[ring.place()], ring.empty());
     if (thread_index() == 0) step(number).tile = -1;
     arrive_as_warp(shared_.rows_full[ring.place()]);
@@ -303,8 +276,7 @@ class BackwardBlock {
   // Brings what a step needs.
   __device__ __forceinline__ void put(const BackwardStep& now, std::uint32_t number, const Ring<1>& tile) {
     constexpr int kLaneRows = kQueries / kWarp;
-    const QueryRing queries = {number};
-    const GradOutRing grads = {number};
+    const Stage stage = {number};
     const int lane = thread_index() % kWarp;
     const std::int32_t first_query = now.tile * kQueries;
     // Rows past the end get and give nothing.
@@ -316,9 +288,9 @@ class BackwardBlock {
       lse[i] = within ? *args_.lse.at(now.batch, query, now.head) : INFINITY;
       delta[i] = within ? *args_.delta.at(now.batch, query, now.head) : 0.0f;
     }
-    barrier_wait(shared_.query_empty[queries.place()], queries.empty());
+    barrier_wait(shared_.query_empty[stage.place()], stage.empty());
     if (elect_one()) {
-      copy_tile(shared_.query[queries.place()], args_.query, shared_.query_full[queries.place()], first_query, now.head,
+      copy_tile(shared_.query[stage.place()], args_.query, shared_.query_full[stage.place()], first_query, now.head,
                 now.batch);
     }
     if (now.first) {
@@ -331,12 +303,12 @@ class BackwardBlock {
                     kEvictFirst);
       }
     }
-    barrier_wait(shared_.grad_out_empty[grads.place()], grads.empty());
+    barrier_wait(shared_.grad_out_empty[stage.place()], stage.empty());
     if (elect_one()) {
-      copy_tile(shared_.grad_out[grads.place()], args_.grad_out, shared_.grad_out_full[grads.place()], first_query,
+      copy_tile(shared_.grad_out[stage.place()], args_.grad_out, shared_.grad_out_full[stage.place()], first_query,
                 now.head, now.batch);
     }
-    auto& rows = shared_.rows[queries.place()];
+    auto& rows = shared_.rows[stage.place()];
     bool dead = false;
 #pragma unroll
     for (int i = 0; i < kLaneRows; ++i) {
@@ -349,7 +321,7 @@ class BackwardBlock {
     }
     if (lane == 0) step(number) = now;
     if (__any_sync(kAllLanes, dead)) bury(number);
-    arrive_as_warp(shared_.rows_full[queries.place()]);
+    arrive_as_warp(shared_.rows_full[stage.place()]);
   }
 
   template <typename Tile>
@@ -383,26 +355,25 @@ class BackwardBlock {
 #pragma unroll
     for (int word = 0; word < Shared::kWords; ++word) {
       const std::int32_t key = first_key + word * 32;
-      rows.seen[word][row] = (low_bits(range.y - key) & ~low_bits(range.x - key)) |
-                             (low_bits(range.w - key) & ~low_bits(range.z - key));
+      rows.seen[word][row] =
+          (low_bits(range.y - key) & ~low_bits(range.x - key)) | (low_bits(range.w - key) & ~low_bits(range.z - key));
     }
   }
 
   // Makes zeros of dead rows, which have seen nothing and may hold anything: what P = 0 is multiplied by must be
   // finite.
   __device__ __forceinline__ void bury(std::uint32_t number) {
-    const QueryRing queries = {number};
-    const GradOutRing grads = {number};
+    const Stage stage = {number};
     const int lane = thread_index() % kWarp;
-    barrier_wait(shared_.query_full[queries.place()], queries.full());
-    barrier_wait(shared_.grad_out_full[grads.place()], grads.full());
+    barrier_wait(shared_.query_full[stage.place()], stage.full());
+    barrier_wait(shared_.grad_out_full[stage.place()], stage.full());
     __syncwarp();
     for (int row = 0; row < kQueries; ++row) {
-      if (shared_.rows[queries.place()].lse[row] != INFINITY) continue;
+      if (shared_.rows[stage.place()].lse[row] != INFINITY) continue;
 #pragma unroll
       for (int panel = 0; panel < Shared::kPanels; ++panel) {
-        reinterpret_cast<std::uint32_t*>(shared_.query[queries.place()].panels[panel][row])[lane] = 0;
-        reinterpret_cast<std::uint32_t*>(shared_.grad_out[grads.place()].panels[panel][row])[lane] = 0;
+        reinterpret_cast<std::uint32_t*>(shared_.query[stage.place()].panels[panel][row])[lane] = 0;
+        reinterpret_cast<std::uint32_t*>(shared_.grad_out[stage.place()].panels[panel][row])[lane] = 0;
       }
     }
     fence_async_proxy();
@@ -424,21 +395,13 @@ class BackwardBlock {
       }
       const std::int32_t row = now.tile * kQueries + (Tiling::kHalvesAreRows ? consumer * 64 : 0);
       const std::int32_t column = Tiling::kHalvesAreRows ? 0 : consumer * 64;
-      const float* from = shared_.grad_query[consumer].floats;
-      if constexpr (Tiling::kPath == QueryGradPath::strips) {
-        if (lane == 0) reduce_strips(&args_.grad_query, shared_address(from), row, column / 8, now.head, now.batch);
-      } else if constexpr (Tiling::kPath == QueryGradPath::panels) {
-        if (lane == 0) reduce_box(&args_.grad_query, shared_address(from), column, row, now.head, now.batch);
-        if (lane == 0) reduce_box(&args_.grad_query, shared_address(from) + 64 * 128, column + 32, row, now.head, now.batch);
-      } else {
-        const int bytes = min(args_.width - column, 64) * static_cast<int>(sizeof(float));
-        float* const into = args_.grad_query_rows.at(now.batch, row, now.head) + column;
+      const auto& from = shared_.grad_query[consumer].rows;
+      float* const into = args_.grad_query.at(now.batch, row, now.head) + column;
+      const int bytes = min(args_.width - column, 64) * static_cast<int>(sizeof(float));
+      const int row_end = bytes > 0 ? min(args_.query_len - row, 64) : 0;
 #pragma unroll
-        for (int i = lane; i < 64; i += kWarp) {
-          if (row + i < args_.query_len && bytes > 0) {
-            reduce_bytes(into + i * args_.grad_query_rows.token_stride, shared_address(from + i * Shared::kGradRow), bytes);
-          }
-        }
+      for (int i = lane; i < 64; i += kWarp) {
+        if (i < row_end) reduce_bytes(into + i * args_.grad_query.token_stride, shared_address(from[i]), bytes);
       }
       bulk_commit();
       bulk_wait_read<0>();
@@ -462,88 +425,73 @@ class BackwardBlock {
   static constexpr int kKeyPanelBytes = kKeys * kPanelRowBytes, kQueryPanelBytes = kQueries * kPanelRowBytes;
 
   __device__ __forceinline__ void consume(int consumer) {
-    if (Tiling::kToken != 0 && consumer == 1) named_barrier_arrive(kTokens, 2 * kWarpgroup);
+    if (consumer == 1) pass_token(consumer);
     KeyGrads grad_key, grad_value;
-    Scores p;
     std::uint32_t number = 0;  // of the step
     Ring<1> tile;
     while (wait_for_step(number)) {
       barrier_wait(shared_.keys_full, tile.full());
-      if constexpr (Tiling::kOrder == Order::ahead) begin_scores(p, consumer, number);
       bool first = true, last;
       do {
-        if (!first && Tiling::kOrder != Order::ahead) wait_for_step(number);
+        if (!first) wait_for_step(number);
         last = step(number).last;
-        if constexpr (Tiling::kOrder == Order::ahead) {
-          take_step_ahead(consumer, number, first, last, p, grad_key, grad_value);
-        } else {
-          take_step(consumer, number, first, grad_key, grad_value);
-        }
+        take_step(consumer, number, first, grad_key, grad_value);
         ++number;
         first = false;
       } while (!last);
-      if constexpr (Tiling::kOrder == Order::ahead) {
-        wgmma_wait<0>();
-        keep(p);
-      }
-      if constexpr (Tiling::kLagged) {
-        QueryGrads grad_query;
-        multiply_grad_query(consumer, number - 1, grad_query);
-        wgmma_wait<0>();
-        keep(grad_query);
-        finish_grad_query(consumer, number - 1, grad_query);
-      }
+      QueryGrads grad_query;
+      multiply_grad_query(consumer, number - 1, grad_query);
+      wgmma_wait<0>();
+      keep(grad_query);
+      finish_grad_query(consumer, number - 1, grad_query);
       arrive_as_warp(shared_.keys_empty);
+      if constexpr (!kScaledScores) scale(grad_key);
       add_keys(args_.grad_value, consumer, step(number - 1), grad_value);
-      if constexpr (!kScaledScores) {
-#pragma unroll
-        for (float& x : grad_key) x *= args_.scale;
-      }
       add_keys(args_.grad_key, consumer, step(number - 1), grad_key);
       ++tile.number;
     }
-    if constexpr (Tiling::kCarried) {  // the carrier reads that there is no more to do
-      barrier_wait(shared_.grad_query_empty[consumer], Ring<1>{number}.empty());
-      arrive_as_warp(shared_.grad_query_full[consumer]);
-    }
-    if (!Tiling::kCarried && number > 0) release_last_turn(number - 1);
+    // The carrier reads that there is no more to do.
+    barrier_wait(shared_.grad_query_empty[consumer], Ring<1>{number}.empty());
+    arrive_as_warp(shared_.grad_query_full[consumer]);
   }
 
   // Whether there is one.
   __device__ __forceinline__ bool wait_for_step(std::uint32_t number) const {
-    const QueryRing ring = {number};
+    const Stage ring = {number};
     barrier_wait(shared_.rows_full[ring.place()], ring.full());
     return step(number).tile >= 0;
   }
-  __device__ __forceinline__ void begin_scores(Scores& p, int consumer, std::uint32_t number) const {
-    const QueryRing ring = {number};
-    barrier_wait(shared_.query_full[ring.place()], ring.full());
-    wgmma_fence();
-    multiply_rows(p, shared_.key, consumer, shared_.query[ring.place()]);
-    wgmma_commit();
+  // The token: who has it may begin S^T and dP^T.
+  static __device__ __forceinline__ void await_token(int consumer) {
+    named_barrier_sync(kTokens + consumer, 2 * kWarpgroup);
+  }
+  static __device__ __forceinline__ void pass_token(int consumer) {
+    named_barrier_arrive(kTokens + (1 - consumer), 2 * kWarpgroup);
   }
 
-  // p is S^T of this step, under way, and then of the next.
-  __device__ __forceinline__ void take_step_ahead(int consumer, std::uint32_t number, bool first, bool last, Scores& p,
-                                                  KeyGrads& grad_key, KeyGrads& grad_value) {
-    const QueryRing queries = {number};
-    const GradOutRing grads = {number};
-    const ScoreRing scores = {number};
-    const auto& rows = shared_.rows[queries.place()];
-    const auto& query = shared_.query[queries.place()];
-    const auto& grad_out = shared_.grad_out[grads.place()];
+  __device__ __forceinline__ void take_step(int consumer, std::uint32_t number, bool first, KeyGrads& grad_key,
+                                            KeyGrads& grad_value) {
+    const Stage stage = {number};
+    const auto& rows = shared_.rows[stage.place()];
+    const auto& query = shared_.query[stage.place()];
+    const auto& grad_out = shared_.grad_out[stage.place()];
     const bool full = step(number).full;
-    Scores ds;
+    Scores p, ds;
     Packed left, packed;
 
-    if constexpr (Tiling::kToken == 1) named_barrier_sync(kTokens + consumer, 2 * kWarpgroup);
-    barrier_wait(shared_.grad_out_full[grads.place()], grads.full());
-    wgmma_wait<0>();
-    keep(p);
+    barrier_wait(shared_.query_full[stage.place()], stage.full());
+    await_token(consumer);
+    wgmma_fence();
+    multiply_rows(p, shared_.key, consumer, query);
+    wgmma_commit();
+    barrier_wait(shared_.grad_out_full[stage.place()], stage.full());
     wgmma_fence();
     multiply_rows(ds, shared_.value, consumer, grad_out);
     wgmma_commit();
-    if constexpr (Tiling::kToken == 1) named_barrier_arrive(kTokens + (1 - consumer), 2 * kWarpgroup);
+    pass_token(consumer);
+
+    wgmma_wait<1>();
+    keep(p);
     find_probabilities(p, rows, full, consumer);
     if constexpr (Tiling::kEarlyValue) {
       pack_scores(left, p);
@@ -558,12 +506,12 @@ class BackwardBlock {
     find_grad_scores(ds, p, rows);
     if constexpr (!Tiling::kEarlyValue) pack_scores(left, p);
     pack_scores(packed, ds);
-    barrier_wait(shared_.scores_empty[scores.place()], scores.empty());
-    share(shared_.grad_scores[scores.place()], packed, consumer);
-    fence_async_proxy();
-    arrive_as_warp(shared_.scores_full[scores.place()]);
 
-    if constexpr (Tiling::kToken >= 2) named_barrier_sync(kTokens + consumer, 2 * kWarpgroup);
+    barrier_wait(shared_.scores_empty[stage.place()], stage.empty());
+    share(shared_.grad_scores[stage.place()], packed, consumer);
+    fence_async_proxy();
+    arrive_as_warp(shared_.scores_full[stage.place()]);
+
     wgmma_fence();
     if constexpr (!Tiling::kEarlyValue) {
       multiply_columns(grad_value, left, grad_out, !first);
@@ -571,116 +519,20 @@ class BackwardBlock {
     }
     multiply_columns(grad_key, packed, query, !first);
     wgmma_commit();
-    // At the first step of a tile too, of what the last one left: so the code does not branch amid products.
+    // At the first step of a tile too, of what the tile before has left: so the code does not branch amid products.
     QueryGrads grad_query;
     multiply_grad_query(consumer, number - 1, grad_query);
     wgmma_wait<2>();
     keep(left);
     keep(grad_value);
-    arrive_as_warp(shared_.grad_out_empty[grads.place()]);
+    arrive_as_warp(shared_.grad_out_empty[stage.place()]);
     wgmma_wait<1>();
     keep(packed);
     keep(grad_key);
-    arrive_as_warp(shared_.query_empty[queries.place()]);
-    // At the last step too, of anything.
-    const QueryRing next = {number + 1};
-    if (!last) {
-      barrier_wait(shared_.rows_full[next.place()], next.full());
-      barrier_wait(shared_.query_full[next.place()], next.full());
-    }
-    wgmma_fence();
-    multiply_rows(p, shared_.key, consumer, shared_.query[next.place()]);
-    wgmma_commit();
-    if constexpr (Tiling::kToken == 3) named_barrier_arrive(kTokens + (1 - consumer), 2 * kWarpgroup);
-    wgmma_wait<1>();
+    arrive_as_warp(shared_.query_empty[stage.place()]);
+    wgmma_wait<0>();
     keep(grad_query);
-    if constexpr (Tiling::kToken == 2) named_barrier_arrive(kTokens + (1 - consumer), 2 * kWarpgroup);
     if (!first) finish_grad_query(consumer, number - 1, grad_query);
-  }
-
-  __device__ __forceinline__ void take_step(int consumer, std::uint32_t number, bool first, KeyGrads& grad_key,
-                                            KeyGrads& grad_value) {
-    const QueryRing queries = {number};
-    const GradOutRing grads = {number};
-    const ScoreRing scores = {number};
-    const auto& rows = shared_.rows[queries.place()];
-    const auto& query = shared_.query[queries.place()];
-    const auto& grad_out = shared_.grad_out[grads.place()];
-    const bool full = step(number).full;
-    Scores p, ds;
-    Packed left, packed;
-
-    barrier_wait(shared_.query_full[queries.place()], queries.full());
-    if constexpr (Tiling::kToken == 1) named_barrier_sync(kTokens + consumer, 2 * kWarpgroup);
-    wgmma_fence();
-    multiply_rows(p, shared_.key, consumer, query);
-    wgmma_commit();
-    barrier_wait(shared_.grad_out_full[grads.place()], grads.full());
-    wgmma_fence();
-    multiply_rows(ds, shared_.value, consumer, grad_out);
-    wgmma_commit();
-    if constexpr (Tiling::kToken == 1) named_barrier_arrive(kTokens + (1 - consumer), 2 * kWarpgroup);
-
-    wgmma_wait<1>();
-    keep(p);
-    find_probabilities(p, rows, full, consumer);
-    if constexpr (Tiling::kEarlyValue) {
-      pack_scores(left, p);
-      wgmma_fence();
-      multiply_columns(grad_value, left, grad_out, !first);
-      wgmma_commit();
-      wgmma_wait<1>();
-    } else {
-      wgmma_wait<0>();
-    }
-    keep(ds);
-    find_grad_scores(ds, p, rows);
-    if constexpr (!Tiling::kEarlyValue) pack_scores(left, p);
-    pack_scores(packed, ds);
-
-    barrier_wait(shared_.scores_empty[scores.place()], scores.empty());
-    share(shared_.grad_scores[scores.place()], packed, consumer);
-    fence_async_proxy();
-    arrive_as_warp(shared_.scores_full[scores.place()]);
-
-    QueryGrads grad_query;
-    if constexpr (Tiling::kLagged) {
-      wgmma_fence();
-      if constexpr (!Tiling::kEarlyValue) {
-        multiply_columns(grad_value, left, grad_out, !first);
-        wgmma_commit();
-      }
-      multiply_columns(grad_key, packed, query, !first);
-      wgmma_commit();
-      // At the first step of a tile too, of what the last one left: so the code does not branch amid products.
-      multiply_grad_query(consumer, number - 1, grad_query);
-      wgmma_wait<2>();
-      keep(left);
-      keep(grad_value);
-      arrive_as_warp(shared_.grad_out_empty[grads.place()]);
-      wgmma_wait<1>();
-      keep(packed);
-      keep(grad_key);
-      arrive_as_warp(shared_.query_empty[queries.place()]);
-      wgmma_wait<0>();
-      keep(grad_query);
-      if (!first) finish_grad_query(consumer, number - 1, grad_query);
-    } else {
-      if constexpr (!Tiling::kEarlyValue) multiply_columns(grad_value, left, grad_out, !first);
-      multiply_grad_query(consumer, number, grad_query);
-      multiply_columns(grad_key, packed, query, !first);
-      wgmma_commit();
-      wgmma_wait<1>();
-      keep(left);
-      keep(grad_value);
-      keep(grad_query);
-      arrive_as_warp(shared_.grad_out_empty[grads.place()]);
-      finish_grad_query(consumer, number, grad_query);
-      wgmma_wait<0>();
-      keep(packed);
-      keep(grad_key);
-      arrive_as_warp(shared_.query_empty[queries.place()]);
-    }
   }
 
   // A consumer's 64 keys times all queries of the step, transposed: left K or V, right Q or dO.
@@ -702,19 +554,19 @@ class BackwardBlock {
     const MatrixDescriptor b = depth_across_rows(shared_address(&right), kQueryPanelBytes);
 #pragma unroll
     for (int k = 0; k < kQueries / 16; ++k) {
-      Wgmma<Element, kDim>::template registers<Depth::across_rows>(d, &left[4 * k],
-                                                                   b.plus(k * 16 * kPanelRowBytes), add || k > 0);
+      Wgmma<Element, kDim>::template registers<Depth::across_rows>(d, &left[4 * k], b.plus(k * 16 * kPanelRowBytes),
+                                                                   add || k > 0);
     }
   }
 
   // A consumer's half of dQ = dS K of a step begins, as a group of its own, when both have shared their dS.
   __device__ __forceinline__ void multiply_grad_query(int consumer, std::uint32_t number, QueryGrads& d) {
-    const ScoreRing ring = {number};
+    const Stage ring = {number};
     barrier_wait(shared_.scores_full[ring.place()], ring.full());
     const int score_panel = Tiling::kHalvesAreRows ? consumer : 0, key_panel = Tiling::kHalvesAreRows ? 0 : consumer;
-    const MatrixDescriptor a = depth_across_rows(shared_address(&shared_.grad_scores[ring.place()]) +
-                                                     static_cast<std::uint32_t>(score_panel * kKeyPanelBytes),
-                                                 kKeyPanelBytes);
+    const MatrixDescriptor a = depth_across_rows(
+        shared_address(&shared_.grad_scores[ring.place()]) + static_cast<std::uint32_t>(score_panel * kKeyPanelBytes),
+        kKeyPanelBytes);
     const MatrixDescriptor b = depth_across_rows(
         shared_address(&shared_.key) + static_cast<std::uint32_t>(key_panel * kKeyPanelBytes), kKeyPanelBytes);
     wgmma_fence();
@@ -727,12 +579,14 @@ class BackwardBlock {
   }
   // ... and has ended.
   __device__ __forceinline__ void finish_grad_query(int consumer, std::uint32_t number, QueryGrads& grad_query) {
-    arrive_as_warp(shared_.scores_empty[ScoreRing{number}.place()]);
+    arrive_as_warp(shared_.scores_empty[Stage{number}.place()]);
     give_grad_query(consumer, number, grad_query);
   }
 
   // The first query of the tile, of every eight, that a lane has scores of.
-  static __device__ __forceinline__ int first_column() { return thread_index() % 4 * 2; }
+  static __device__ __forceinline__ int first_column() {
+    return thread_index() % 4 * 2;
+  }
   // Of a consumer's 64 keys, or of the rows of its half of dQ: a lane has this one, and the eighth behind it.
   static __device__ __forceinline__ int first_row() {
     return thread_index() % kWarpgroup / kWarp * 16 + thread_index() % kWarp / 4;
@@ -793,109 +647,60 @@ class BackwardBlock {
   __device__ __forceinline__ void share(typename Shared::ScoreTile& tile, const Packed& packed, int consumer) const {
     const int lane = thread_index() % kWarp, warp = thread_index() % kWarpgroup / kWarp;
     const int row = consumer * 64 + warp * 16 + lane % 16;
-    const std::uint32_t start = shared_address(&tile) + static_cast<std::uint32_t>(row * kPanelRowBytes +
-                                                                                   ((lane / 16) ^ (row % 8)) * 16);
+    const std::uint32_t start =
+        shared_address(&tile) + static_cast<std::uint32_t>(row * kPanelRowBytes + ((lane / 16) ^ (row % 8)) * 16);
 #pragma unroll
     for (int k = 0; k < kQueries / 16; ++k) {
       const std::uint32_t fragment[4] = {packed[4 * k], packed[4 * k + 1], packed[4 * k + 2], packed[4 * k + 3]};
-      stmatrix(fragment, (start ^ static_cast<std::uint32_t>(k % 4 * 32)) +
-                             static_cast<std::uint32_t>(k / 4 * kKeyPanelBytes));
+      stmatrix(fragment,
+               (start ^ static_cast<std::uint32_t>(k % 4 * 32)) + static_cast<std::uint32_t>(k / 4 * kKeyPanelBytes));
     }
   }
 
-  // Hands a half of dQ to its carrier, or adds it in global memory.
+  // Hands a half of dQ to its carrier.
   __device__ __forceinline__ void give_grad_query(int consumer, std::uint32_t number, QueryGrads& grads) {
-    if constexpr (!kScaledScores) {
+    if constexpr (!kScaledScores) scale(grads);
+    barrier_wait(shared_.grad_query_empty[consumer], Ring<1>{number}.empty());
+    auto& rows = shared_.grad_query[consumer].rows;
+    const int row = first_row(), column = first_column();
 #pragma unroll
-      for (float& x : grads) x *= args_.scale;
+    for (int j = 0; j < 8; ++j) {
+      *reinterpret_cast<float2*>(&rows[row][column + j * 8]) = {grads[4 * j], grads[4 * j + 1]};
+      *reinterpret_cast<float2*>(&rows[row + 8][column + j * 8]) = {grads[4 * j + 2], grads[4 * j + 3]};
     }
-#ifdef DIAG_NO_STAGE
-    if (number + 1 == 0)
-#endif
-    if constexpr (Tiling::kCarried) {
-      const Ring<1> ring = {number};
-      barrier_wait(shared_.grad_query_empty[consumer], ring.empty());
-      char* const floats = reinterpret_cast<char*>(shared_.grad_query[consumer].floats);
-      const int row = first_row(), quad = thread_index() % 4;
-#pragma unroll
-      for (int j = 0; j < 8; ++j) {
-        char *upper, *lower;
-        if constexpr (Tiling::kPath == QueryGradPath::strips) {
-          upper = floats + j * 64 * 32 + row * 32 + quad * 8;
-          lower = upper + 8 * 32;
-        } else if constexpr (Tiling::kPath == QueryGradPath::rows) {
-          upper = floats + row * Shared::kGradRow * 4 + j * 32 + quad * 8;
-          lower = upper + 8 * Shared::kGradRow * 4;
-        } else {
-          const int chunk = (j % 4 * 2 + quad / 2) ^ (row % 8);
-          upper = floats + j / 4 * 64 * 128 + row * 128 + chunk * 16 + quad % 2 * 8;
-          lower = upper + 8 * 128;
-        }
-        *reinterpret_cast<float2*>(upper) = {grads[4 * j], grads[4 * j + 1]};
-        *reinterpret_cast<float2*>(lower) = {grads[4 * j + 2], grads[4 * j + 3]};
-      }
-      fence_async_proxy();
-      arrive_as_warp(shared_.grad_query_full[consumer]);
-    } else {
-      const BackwardStep& now = step(number);
-      if (args_.turns != nullptr) {
-        __syncwarp();
-        if (thread_index() % kWarp == 0) {
-          if (number > 0) release_turn(turn_of(step(number - 1)));
-          wait_for_turn(turn_of(now), now.turn * kAllConsumerWarps);
-        }
-        __syncwarp();
-      }
-      const std::int32_t row = now.tile * kQueries + (Tiling::kHalvesAreRows ? consumer * 64 : 0);
-      const std::int32_t column = Tiling::kHalvesAreRows ? 0 : consumer * 64;
-      add_rows<Tiling::kPath == QueryGradPath::fours>(grads, args_.grad_query_rows, now.batch, row, now.head, column,
-                                                      args_.query_len);
-    }
-  }
-  __device__ __forceinline__ void release_last_turn(std::uint32_t number) {
-    if (args_.turns == nullptr) return;
-    __syncwarp();
-    if (thread_index() % kWarp == 0) release_turn(turn_of(step(number)));
+    fence_async_proxy();
+    arrive_as_warp(shared_.grad_query_full[consumer]);
   }
 
-  // Adds 64 rows of floats, as a product leaves them, to rows and columns from there on.
-  template <bool kFours, int kCount>
-  __device__ __forceinline__ void add_rows(const float (&grads)[kCount], const Rows<float>& into, std::int32_t batch,
-                                           std::int32_t row, std::int32_t head, std::int32_t column,
-                                           std::int32_t row_end) const {
+  template <int kCount>
+  __device__ __forceinline__ void scale(float (&grads)[kCount]) const {
+#pragma unroll
+    for (float& x : grads) x *= args_.scale;
+  }
+
+  // Adds dK or dV to the rows that this block alone owns; by reductions, which need not wait for what is there.
+  __device__ __forceinline__ void add_keys(const Rows<float>& into, int consumer, const BackwardStep& now,
+                                           const KeyGrads& grads) const {
     const int quad = thread_index() % 4;
     const bool odd = quad % 2 != 0;
     // Two lanes exchange halves of two blocks of 8 columns, so that each has four columns side by side: an even lane of
     // the first block, an odd one of the second.
-    const int lane_column = column + (kFours ? quad / 2 * 4 + (odd ? 8 : 0) : quad * 2);
+    const int column = quad / 2 * 4 + (odd ? 8 : 0);
 #pragma unroll
     for (int half = 0; half < 2; ++half) {
-      const std::int32_t lane_row = row + first_row() + half * 8;
-      float* const at = into.at(batch, lane_row, head) + lane_column;
-      if constexpr (kFours) {
+      const std::int32_t key = now.key_tile * kKeys + consumer * 64 + first_row() + half * 8;
+      float* const row = into.at(now.batch, key, now.kv_head) + column;
 #pragma unroll
-        for (int j = 0; j < kCount / 4; j += 2) {
-          const float *first = &grads[4 * j + 2 * half], *second = &grads[4 * j + 4 + 2 * half];
-          const float x = __shfl_xor_sync(kAllLanes, odd ? first[0] : second[0], 1);
-          const float y = __shfl_xor_sync(kAllLanes, odd ? first[1] : second[1], 1);
-          const float4 sums = odd ? float4{x, y, second[0], second[1]} : float4{first[0], first[1], x, y};
-          if (lane_row < row_end && lane_column + j * 8 < args_.width) reduce_add(at + j * 8, sums.x, sums.y, sums.z, sums.w);
-        }
-      } else {
-#pragma unroll
-        for (int j = 0; j < kCount / 4; ++j) {
-          if (lane_row < row_end && lane_column + j * 8 < args_.width) {
-            reduce_add(at + j * 8, grads[4 * j + 2 * half], grads[4 * j + 2 * half + 1]);
-          }
+      for (int j = 0; j < kDim / 8; j += 2) {
+        const float *first = &grads[4 * j + 2 * half], *second = &grads[4 * j + 4 + 2 * half];
+        const float x = __shfl_xor_sync(kAllLanes, odd ? first[0] : second[0], 1);
+        const float y = __shfl_xor_sync(kAllLanes, odd ? first[1] : second[1], 1);
+        const float4 sums = odd ? float4{x, y, second[0], second[1]} : float4{first[0], first[1], x, y};
+        if (key < args_.key_len && column + j * 8 < args_.width) {
+          reduce_add(row + j * 8, sums.x, sums.y, sums.z, sums.w);
         }
       }
     }
-  }
-
-  // Adds dK or dV to the rows that this block alone owns; reductions, for these need not wait for what is there.
-  __device__ __forceinline__ void add_keys(const Rows<float>& into, int consumer, const BackwardStep& now,
-                                           const KeyGrads& grads) const {
-    add_rows<true>(grads, into, now.batch, now.key_tile * kKeys + consumer * 64, now.kv_head, 0, args_.key_len);
   }
 
   static constexpr int kTokens = 1;  // and 2: named barriers, one a consumer

@@ -4,9 +4,11 @@
 #include <algorithm>
 #include <climits>
 #include <cstdint>
+#include <type_traits>
 
 #include "device/check.hpp"
 #include "kernels/cuda/sm90/attend_backward.cuh"
+#include "kernels/cuda/sm90/attend_backward.hpp"
 #include "kernels/cuda/sm90/tensor_map.hpp"
 #include "orrery/error.hpp"
 
@@ -17,8 +19,8 @@ Rows<T> rows_of(const TensorView& tensor) {
   return {static_cast<T*>(tensor.data), tensor.batch_stride, tensor.token_stride, tensor.head_stride};
 }
 
-// Of the tiles of keys of so many heads, for so many blocks; head_bytes: of Q, dO and dQ of the query heads that share a
-// KV head.
+// Of the tiles of keys of so many heads, for so many blocks; head_bytes: of Q, dO and dQ of the query heads that share
+// a KV head.
 inline TileOrder tile_order(std::int64_t key_tiles, std::int64_t heads, std::int64_t head_bytes, std::int64_t blocks) {
   constexpr std::int64_t kSectionBytes = 32 << 20;  // most of an L2 cache
   constexpr std::int64_t kLastTiles = 3;            // a block, in the last section
@@ -48,11 +50,9 @@ void launch_backward(const AttendBackward& call, int sm_margin, device::StreamHa
   args.grad_out = tensor_map(call.grad_out, Tiling::kQueries);
   args.key = tensor_map(call.key, Tiling::kKeys);
   args.value = tensor_map(call.value, Tiling::kKeys);
-  if (Tiling::kPath == QueryGradPath::strips) args.grad_query = strips_map(call.grad_query, 64);
-  if (Tiling::kPath == QueryGradPath::panels) args.grad_query = float_panel_map(call.grad_query, 64);
   args.lse = rows_of<const float>(call.lse);
   args.delta = rows_of<const float>(call.delta);
-  args.grad_query_rows = rows_of<float>(call.grad_query);
+  args.grad_query = rows_of<float>(call.grad_query);
   args.grad_key = rows_of<float>(call.grad_key);
   args.grad_value = rows_of<float>(call.grad_value);
   args.ranges = call.key_ranges.rows;
@@ -72,13 +72,9 @@ void launch_backward(const AttendBackward& call, int sm_margin, device::StreamHa
   ORRERY_CUDA_CHECK(cudaGetDevice(&device));
   ORRERY_CUDA_CHECK(cudaDeviceGetAttribute(&processors, cudaDevAttrMultiProcessorCount, device));
   const std::int64_t blocks = std::min<std::int64_t>(std::max(processors - sm_margin, 1), tickets);
-  const std::int64_t head_bytes =
-      call.query.heads / call.key.heads * call.query.tokens * call.query.width * static_cast<std::int64_t>(2 * sizeof(Element) + sizeof(float));
+  const std::int64_t head_bytes = call.query.heads / call.key.heads * call.query.tokens * call.query.width *
+                                  static_cast<std::int64_t>(2 * sizeof(Element) + sizeof(float));
   args.order = tile_order(key_tiles, call.key.batch * call.key.heads, head_bytes, blocks);
-#ifdef LAB_ORDER
-  if (const char* e = getenv("SECTION")) { int n = atoi(e); n = std::min(n, args.order.heads); args.order.section = n; args.order.last_section = n; }
-  if (const char* e = getenv("LAST")) { args.order.last_section = std::min(atoi(e), args.order.heads); }
-#endif
   const std::int64_t counted = 1 + (call.deterministic ? call.query.batch * call.query.heads * query_tiles : 0);
 
   const auto kernel = attend_backward_kernel<Element, Tiling>;
@@ -86,6 +82,12 @@ void launch_backward(const AttendBackward& call, int sm_margin, device::StreamHa
   ORRERY_CUDA_CHECK(cudaMemsetAsync(counters, 0, static_cast<std::size_t>(counted) * sizeof *counters, stream));
   kernel<<<static_cast<unsigned>(blocks), Tiling::kThreads, kBytes, stream>>>(args);
   ORRERY_CUDA_CHECK(cudaGetLastError());
+}
+
+template <Dtype kDtype, int kDim>
+void launch_attend_backward(const AttendBackward& call, int sm_margin, device::StreamHandle stream) {
+  using Element = std::conditional_t<kDtype == Dtype::bf16, __nv_bfloat16, __half>;
+  launch_backward<Element, BackwardTiling<kDim>>(call, sm_margin, stream);
 }
 
 }  // namespace orrery::kernels::cuda::sm90

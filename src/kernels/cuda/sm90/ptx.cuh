@@ -57,10 +57,6 @@ __device__ __forceinline__ void barrier_expect(Barrier& barrier, int bytes) {
 // Waits until the phase of this parity has ended. Phases count from 0; of a fresh barrier the phase "before the
 // first", of parity 1, has ended.
 __device__ __forceinline__ void barrier_wait(Barrier& barrier, std::uint32_t parity) {
-#ifdef ORRERY_WATCH_BARRIERS
-  watch_barrier(shared_address(&barrier), parity);
-  return;
-#endif
   asm volatile(
       "{\n\t.reg .pred done;\n\t"
       "again:\n\t"
@@ -157,24 +153,6 @@ __device__ __forceinline__ void reduce_bytes(float* into, std::uint32_t from, in
   asm volatile("cp.reduce.async.bulk.global.shared::cta.bulk_group.add.f32 [%0], [%1], %2;" ::"l"(into), "r"(from),
                "r"(bytes)
                : "memory");
-}
-// Adds a box of floats that lies in shared memory to a tensor's; elements outside of the tensor are dropped
-// (9.7.9.27.1.3, cp.reduce.async.bulk.tensor).
-__device__ __forceinline__ void reduce_box(const CUtensorMap* map, std::uint32_t from, int column, int row, int head,
-                                           int batch) {
-  asm volatile("cp.reduce.async.bulk.tensor.4d.global.shared::cta.add.tile.bulk_group [%0, {%2, %3, %4, %5}], [%1];" ::"l"(
-                   map),
-               "r"(from), "r"(column), "r"(row), "r"(head), "r"(batch)
-               : "memory");
-}
-// The same where columns are two dimensions, strips of some columns each: `strip` is the first.
-__device__ __forceinline__ void reduce_strips(const CUtensorMap* map, std::uint32_t from, int row, int strip, int head,
-                                              int batch) {
-  asm volatile(
-      "cp.reduce.async.bulk.tensor.5d.global.shared::cta.add.tile.bulk_group [%0, {0, %2, %3, %4, %5}], [%1];" ::"l"(
-          map),
-      "r"(from), "r"(row), "r"(strip), "r"(head), "r"(batch)
-      : "memory");
 }
 // Groups of this thread's copies out of shared memory; the second waits until at most kGroups of them still read it.
 __device__ __forceinline__ void bulk_commit() {

@@ -13,10 +13,4 @@ namespace orrery::kernels::cuda::sm90 {
 // tensor arrives as zeros. The pointer and all strides are multiples of 16 bytes; rows is at most 256.
 CUtensorMap tensor_map(const TensorView& tensor, int rows);
 
-// The maps of an fp32 tensor to which boxes of `rows` tokens of one head are added (reduce_strips(), reduce_box()).
-// Strips: [batch][heads][width / 8][tokens][8], boxes of 8 strips, in shared memory one after the other, 32 bytes a
-// row. Panel: boxes of 32 columns, 128-byte rows with chunks exchanged as above. Width is a multiple of 8.
-CUtensorMap strips_map(const TensorView& tensor, int rows);
-CUtensorMap float_panel_map(const TensorView& tensor, int rows);
-
 }  // namespace orrery::kernels::cuda::sm90
