@@ -7,6 +7,7 @@
 #include "kernels/cuda/attend_forward.hpp"
 #include "kernels/cuda/attend_fp32.hpp"
 #include "kernels/cuda/shapes.hpp"
+#include "kernels/cuda/sm90/attend_backward.hpp"
 #include "kernels/cuda/sm90/attend_forward.hpp"
 #include "orrery/error.hpp"
 
@@ -16,6 +17,7 @@ namespace {
 constexpr std::int64_t kMaxHeadDim = 256;
 constexpr std::int64_t kMaxTileKeys = 1024;  // no kernel's tile of keys is larger: indices past a block's end fit
 constexpr std::int64_t kAlignment = 16;      // of 16-bit tensors, in bytes
+constexpr std::int64_t kMostlyPadding = 32;  // up to here, half and more of what Hopper's kernels multiply
 
 void check_operands(const TensorView& query, const TensorView& key, const TensorView& value,
                     const KeyRanges& key_ranges) {
@@ -62,13 +64,14 @@ bool attend_takes(const TensorView& tensor) {
 
 std::string_view forward_kernel(Kernels kernels, Dtype dtype, std::int64_t head_dim, float scale) {
   if (dtype == Dtype::fp32) return "fp32";
-  // Where more than half of what Hopper's would multiply is padding, and for a sign that they do not give, the others.
-  const bool served = head_dim > 32 && scale >= 0.0f && kernels == Kernels::best && sm90::runs_here();
-  return served ? "hopper" : "portable";
+  const bool taken = head_dim > kMostlyPadding && scale >= 0.0f;
+  return taken && kernels == Kernels::best && sm90::runs_here() ? "hopper" : "portable";
 }
 
-std::string_view backward_kernel(Kernels, Dtype dtype, std::int64_t, float) {
-  return dtype == Dtype::fp32 ? "fp32" : "portable";
+std::string_view backward_kernel(Kernels kernels, Dtype dtype, std::int64_t head_dim, float) {
+  if (dtype == Dtype::fp32) return "fp32";
+  const bool taken = head_dim > kMostlyPadding && head_dim <= sm90::kMaxBackwardHeadDim;
+  return taken && kernels == Kernels::best && sm90::runs_here() ? "hopper" : "portable";
 }
 
 void attend_forward(const AttendForward& call, device::StreamHandle stream) {
@@ -113,8 +116,9 @@ void attend_backward(const AttendBackward& call, device::StreamHandle stream) {
   check_floats(call.grad_key, key, key.width);
   check_floats(call.grad_value, key, key.width);
   if (query.elements() == 0 || key.elements() == 0) return;
-  if (query.dtype == Dtype::fp32) {
-    attend_backward_fp32(call, stream);
+  if (query.dtype == Dtype::fp32) return attend_backward_fp32(call, stream);
+  if (backward_kernel(call.kernels, query.dtype, query.width, call.scale) == "hopper") {
+    sm90::attend_backward_16bit(call, stream);
   } else {
     attend_backward_16bit(call, stream);
   }

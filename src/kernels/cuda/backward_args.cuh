@@ -54,7 +54,7 @@ __device__ __forceinline__ void wait_for_turn(const std::int32_t* turn, std::int
   std::int32_t now;
   do {
     asm volatile("ld.acquire.gpu.global.s32 %0, [%1];" : "=r"(now) : "l"(turn) : "memory");
-  } while (now != mine);
+  } while (now < mine);
 }
 __device__ __forceinline__ void release_turn(std::int32_t* turn) {
   asm volatile("red.release.gpu.global.add.s32 [%0], 1;" ::"l"(turn) : "memory");

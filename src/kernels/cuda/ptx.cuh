@@ -115,7 +115,7 @@ __device__ __forceinline__ void ldmatrix_trans(std::uint32_t (&registers)[4], st
 __device__ __forceinline__ void store_shared(std::uint32_t address, std::uint32_t value) {
   asm volatile("st.shared.b32 [%0], %1;" ::"r"(address), "r"(value) : "memory");
 }
-#if __CUDA_ARCH__ >= 900
+#if !defined(__CUDA_ARCH__) || __CUDA_ARCH__ >= 900
 // The inverse of ldmatrix.
 __device__ __forceinline__ void stmatrix(const std::uint32_t (&registers)[4], std::uint32_t address) {
   asm volatile("stmatrix.sync.aligned.m8n8.x4.shared.b16 [%0], {%1, %2, %3, %4};" ::"r"(address), "r"(registers[0]),

@@ -71,8 +71,8 @@ __device__ __forceinline__ void barrier_wait(Barrier& barrier, std::uint32_t par
       "{\n\t.reg .pred done;\n\t"
       "again:\n\t"
       "mbarrier.try_wait.parity.shared::cta.b64 done, [%0], %1;\n\t"
-      "@done bra.uni ready;\n\t"
-      "bra.uni again;\n\t"
+      "@done bra ready;\n\t"
+      "bra again;\n\t"
       "ready:\n\t}" ::"r"(shared_address(&barrier)),
       "r"(parity)
       : "memory");
