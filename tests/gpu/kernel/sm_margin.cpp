@@ -83,6 +83,7 @@ TEST_CASE("a margin of all multiprocessors, or without scratch, is refused") {
   const DeviceArray<std::byte> scratch(std::vector<std::byte>(cuda::kForwardScratchBytes));
   const OnDevice device(p);
   device.fold(0, 8, true, true, [&](cuda::AttendForward call) {
+    call.scratch = nullptr;
     call.sm_margin = 1;
     CHECK_THROWS_AS(cuda::attend_forward(call, nullptr), Error);
     call.scratch = scratch.data();
