@@ -21,6 +21,8 @@ Row bench_problem(World& world, const Options& options) {
   how.plan = {.layout = options.layout, .strategy = options.strategy, .backward = options.backward};
   how.attention.threads = options.threads;
   how.attention.device = choose_device(world, options, inputs->problem());
+  how.attention.sm_margin = options.sm_margin;
+  how.attention.portable_kernels = options.portable_kernels;
   how.prove = options.prove;
   Workload workload(world, *inputs, how);
   const Measured measured = measure(workload, options.repeat.value_or(3), options.warmup.value_or(1), true);

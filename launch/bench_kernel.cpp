@@ -27,6 +27,8 @@ Row kernel_row(World& solo, const Options& options, const AttentionProblem& prob
   how.plan.backward = true;
   how.attention.threads = options.threads;
   how.attention.device = device;
+  how.attention.sm_margin = options.sm_margin;
+  how.attention.portable_kernels = options.portable_kernels;
   Workload workload(solo, inputs, how);
 
   const double peak_before = on_cpu ? measured_fma_peak_flops() : 0;
@@ -44,7 +46,7 @@ Row kernel_row(World& solo, const Options& options, const AttentionProblem& prob
   if (on_cpu) {
     against_peak(row, peak, forward, backward);
   } else {
-    row.against = "nothing, on " + device_name(device);
+    row.against = "nothing, on " + device_text(report);
     row.json["bench"]["against"] = "nothing";
   }
   return row;

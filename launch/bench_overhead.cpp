@@ -1,6 +1,7 @@
-// What Orrery costs beside the arithmetic: the time of a step whose work is next to nothing, and the time to plan one
-// rank of a large world.
+// What Orrery costs beside the arithmetic: the time of a step whose work is next to nothing, on a CUDA device what of
+// it is the host's, and the time to plan one rank of a large world.
 #include <chrono>
+#include <functional>
 
 #include "launch/bench.hpp"
 #include "launch/devices.hpp"
@@ -12,30 +13,90 @@ namespace orrery::launch {
 namespace {
 
 constexpr int kPlannedRanks = 1024;
+constexpr int kRepeat = 2000, kWarmup = 100;
 
-// A ring of a few tokens a rank. All time of a run counts, so this is more than what the executor adds to a step: the
-// ranks' agreement before the run and the little arithmetic are in it, and with several ranks the latency of their
-// messages.
-Row step_row(World& world, const Options& options) {
-  std::optional<Inputs> inputs;
-  together(world, [&] {
-    const Sizes tiny = {.seq_len = 8 * world.world_size(), .heads = 1, .head_dim = 16};
-    inputs.emplace(generated_problem(options, tiny), options.seed);
-  });
+// A few tokens a rank, so that next to nothing is computed.
+AttentionProblem tiny_problem(const World& world, const Options& options) {
+  return generated_problem(options, {.seq_len = 8 * world.world_size(), .heads = 1, .head_dim = 16});
+}
+
+WorkloadOptions how_to_run(World& world, const Options& options, const AttentionProblem& problem) {
   WorkloadOptions how;
   how.plan = {.layout = options.layout, .strategy = options.strategy};
-  how.attention.device = choose_device(world, options, inputs->problem());
-  Workload workload(world, *inputs, how);
-  const Measured measured = measure(workload, options.repeat.value_or(2000), options.warmup.value_or(100), false);
-  const Report report = make_report(workload, *inputs, 1, measured, options.verify);
-  const double seconds = measured.forward.median() / static_cast<double>(report.costs.steps);
-  Row row = make_row("overhead", concat("a step of next to no work, ", counted(world.world_size(), "rank")), report);
+  how.attention.device = choose_device(world, options, problem);
+  how.attention.sm_margin = options.sm_margin;
+  how.attention.portable_kernels = options.portable_kernels;
+  return how;
+}
+
+Row per_step_row(std::string name, const Report& report, double seconds_per_run, const std::string& against) {
+  const double seconds = seconds_per_run / static_cast<double>(report.costs.steps);
+  Row row = make_row("overhead", std::move(name), report);
   row.measured = concat(seconds_text(seconds), " a step, of ", counted(report.costs.steps, "step"));
-  const bool messages = world.world_size() > 1;
-  row.against = messages ? "messages included" : "goal 5 us";
-  row.json["bench"]["against"] = messages ? "nothing: messages are included" : "5 microseconds a step";
+  row.against = against;
+  row.json["bench"]["against"] = against;
+  row.json["bench"]["steps"] = report.costs.steps;
   row.json["bench"]["seconds_per_step"] = seconds;
   return row;
+}
+
+// All time of a run counts, so this is more than what the executor adds to a step: the ranks' agreement before the run
+// and the little arithmetic are in it, with several ranks the latency of their messages, and on a CUDA device the way
+// there and back.
+Row step_row(World& world, const Options& options) {
+  std::optional<Inputs> inputs;
+  together(world, [&] { inputs.emplace(tiny_problem(world, options), options.seed); });
+  const WorkloadOptions how = how_to_run(world, options, inputs->problem());
+  Workload workload(world, *inputs, how);
+  const Measured measured =
+      measure(workload, options.repeat.value_or(kRepeat), options.warmup.value_or(kWarmup), false);
+  const Report report = make_report(workload, *inputs, 1, measured, options.verify);
+  const bool on_cpu = how.attention.device.kind == DeviceKind::cpu;
+  return per_step_row(concat("a step of next to no work, ", counted(world.world_size(), "rank")), report,
+                      measured.forward.median(),
+                      world.world_size() > 1 ? "nothing: messages are included"
+                      : on_cpu               ? "goal 5 us"
+                                             : "nothing: the device is included");
+}
+
+// The median of what a call takes of the host, while the device is behind: calls are made a few at a time.
+double host_seconds(const Options& options, const std::function<void()>& call, const std::function<void()>& drain) {
+  constexpr int kAtATime = 16;
+  std::vector<double> seconds;
+  const int warmup = options.warmup.value_or(kWarmup), repeat = options.repeat.value_or(kRepeat);
+  for (int i = -warmup; i < repeat; ++i) {
+    const auto began = std::chrono::steady_clock::now();
+    call();
+    if (i >= 0) seconds.push_back(std::chrono::duration<double>(std::chrono::steady_clock::now() - began).count());
+    if ((i + warmup) % kAtATime == kAtATime - 1) drain();
+  }
+  drain();
+  return median(std::move(seconds));
+}
+
+// On a CUDA device, what a step takes of the host: issued as ever, forward and backward; and launched with all others
+// as one CUDA graph, which gives the results that are verified.
+std::vector<Row> host_rows(World& solo, const Options& options) {
+  const Inputs inputs(tiny_problem(solo, options), options.seed);
+  WorkloadOptions how = how_to_run(solo, options, inputs.problem());
+  if (how.attention.device.kind == DeviceKind::cpu) return {};
+  how.plan.backward = true;
+  DeviceStream stream(how.attention.device);
+  how.attention.stream = stream.handle();
+  Workload workload(solo, inputs, how);
+  const auto issue = [&] {
+    workload.begin(Pass::forward);
+    workload.begin(Pass::backward);
+  };
+  const double issued = host_seconds(options, issue, [&] { workload.wait(); });
+  const Report report_issued = make_report(workload, inputs, 1, {}, options.verify);
+  workload.spoil_results();
+  stream.record(issue);
+  const double replayed = host_seconds(
+      options, [&] { stream.replay(); }, [&] { stream.synchronize(); });
+  const Report report_replayed = make_report(workload, inputs, 1, {}, options.verify);
+  return {per_step_row("host time to issue a step", report_issued, issued, "goal 10 us"),
+          per_step_row("host time of a step in a CUDA graph", report_replayed, replayed, "goal 1 us")};
 }
 
 // The programs of all ranks are made; together they must hold every pair that the mask admits, each once in number.
@@ -77,7 +138,10 @@ Row plan_row(const Options& options) {
 
 std::vector<Row> bench_overhead(World& world, const Options& options) {
   std::vector<Row> rows;
-  on_first_rank(world, [&](World& solo) { rows.push_back(step_row(solo, options)); });
+  on_first_rank(world, [&](World& solo) {
+    rows.push_back(step_row(solo, options));
+    for (Row& row : host_rows(solo, options)) rows.push_back(std::move(row));
+  });
   if (world.world_size() > 1) rows.push_back(step_row(world, options));
   together(world, [&] {
     if (world.rank() == 0) rows.push_back(plan_row(options));

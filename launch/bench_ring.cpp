@@ -51,6 +51,8 @@ std::vector<Row> bench_ring(World& world, const Options& options) {
   how.plan = {.layout = options.layout, .strategy = options.strategy, .backward = options.backward};
   how.attention.threads = options.threads;
   how.attention.device = choose_device(world, options, inputs->problem());
+  how.attention.sm_margin = options.sm_margin;
+  how.attention.portable_kernels = options.portable_kernels;
   how.prove = options.prove;
   Workload workload(world, *inputs, how);
 
@@ -61,6 +63,7 @@ std::vector<Row> bench_ring(World& world, const Options& options) {
       run_in_process(1, {world.timeout_seconds()}, [&](World& solo) {
         WorkloadOptions single = how;
         single.plan.layout = single.plan.strategy = "auto";
+        single.attention.sm_margin = 0;  // it has nobody to leave them to
         Workload alone(solo, *inputs, single);
         contest = alternate(workload, &alone, repeat, warmup);
         if (options.verify != VerifyMode::none) {

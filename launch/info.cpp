@@ -26,16 +26,18 @@ int info(const Options& options) {
   std::string listed_devices = "cpu\n";
   for (std::size_t i = 0; i < machine.cuda_devices.size(); ++i) {
     const CudaDeviceInfo& device = machine.cuda_devices[i];
-    const std::string name = concat("cuda:", i), capability = capability_text(device.compute_capability);
+    const std::string name = concat("cuda:", i), capability = capability_text(device.compute_capability),
+                      kernels = cuda_kernels(device);
     devices.push_back(name);
     details.push_back({{"name", device.name},
                        {"compute_capability", capability},
+                       {"kernels", kernels},
                        {"multiprocessors", device.multiprocessors},
                        {"memory_bytes", device.memory_bytes},
                        {"l2_bytes", device.l2_bytes}});
     listed_devices += concat("              ", name, ": ", device.name, ", compute capability ", capability, ", ",
                              counted(device.multiprocessors, "multiprocessor"), ", ",
-                             bytes_text(static_cast<double>(device.memory_bytes)), "\n");
+                             bytes_text(static_cast<double>(device.memory_bytes)), ", ", kernels, " kernels\n");
   }
   if (!options.json.empty()) {
     const nlohmann::ordered_json json = {{"version", kVersion},

@@ -99,6 +99,11 @@ constexpr std::array kOptionTable = {
                "allow more ranks on a host than it has CUDA devices; those on one device take turns"},
     OptionInfo{kPlacement, kMeasures, "link", "LINK",
                "between CUDA devices of different processes: nccl, mpi (by way of host memory) or auto (auto)"},
+    OptionInfo{kPlacement, kMeasures, "sm-margin", "N",
+               "multiprocessors of a CUDA device that attention kernels leave free for NCCL's (ORRERY_SM_MARGIN, 0)"},
+    OptionInfo{
+        kPlacement, kMeasures, "kernels", "NAME",
+        "of a CUDA device: best, its own where it has some, or portable, of every device (ORRERY_KERNELS, best)"},
     OptionInfo{kPlacement, kPlans, "layout", "LAYOUT", "auto, contiguous, zigzag or striped[:B] (auto)"},
     OptionInfo{kPlacement, kPlans, "strategy", "NAME", "auto, ring or gather (auto)"},
 

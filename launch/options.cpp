@@ -153,7 +153,7 @@ void read_placement(const Given& given, const Env& env, Options& options) {
   options.strategy = given.string("strategy").value_or("auto");
 }
 
-void read_device(const Given& given, Options& options) {
+void read_device(const Given& given, const Env& env, Options& options) {
   options.device = given.string("device").value_or("auto");
   if (options.device != "cpu" && options.device != "cuda" && options.device != "auto") {
     refuse("--device '", options.device, "' is none of cpu, cuda, auto");
@@ -164,13 +164,17 @@ void read_device(const Given& given, Options& options) {
   if (options.device == "cuda" && cuda_devices().empty()) {
     refuse("--device cuda: there is no CUDA device that this process may use; use cpu or auto");
   }
-  for (const char* name : {"device-index", "share-device", "link"}) {
+  for (const char* name : {"device-index", "share-device", "link", "sm-margin", "kernels"}) {
     if (options.device == "cpu" && given.has(name)) refuse("--", name, " means nothing with --device cpu");
   }
   if (given.string("device-index").value_or("auto") != "auto") {
     options.device_index = given.integer<int>("device-index", 0);
   }
   options.share_device = given.has("share-device");
+  options.sm_margin = given.integer<int>("sm-margin", 0).value_or(env.sm_margin);
+  const std::string kernels = given.string("kernels").value_or(env.portable_kernels ? "portable" : "best");
+  if (kernels != "best" && kernels != "portable") refuse("--kernels '", kernels, "' is neither best nor portable");
+  options.portable_kernels = kernels == "portable";
   options.link = given.string("link").value_or("auto");
   if (options.link != "auto" && options.link != "nccl" && options.link != "mpi") {
     refuse("--link '", options.link, "' is none of auto, nccl, mpi");
@@ -250,7 +254,7 @@ Command parse_command(std::span<char* const> arguments, const Env& env) {
   read_problem(given, command.options);
   read_files(given, command.options);
   read_placement(given, env, command.options);
-  read_device(given, command.options);
+  read_device(given, env, command.options);
   read_rest(given, env, command.options);
   settle(*verb, command.options);
   return command;

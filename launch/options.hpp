@@ -40,6 +40,8 @@ struct Options {
   std::optional<int> device_index;  // of every rank; by the rank's number on its host
   bool share_device = false;        // more ranks of a host than it has devices
   std::string link = "auto";        // between devices of different processes
+  int sm_margin = 0;                // multiprocessors that attention kernels leave free
+  bool portable_kernels = false;    // even where the device has its own
 
   // Trust.
   VerifyMode verify = VerifyMode::sample;

@@ -111,6 +111,9 @@ int run_as_threads(const Options& options, const RankBody& body) {
   if (options.link != "auto") {
     refuse("--link ", options.link, " is for ranks that are processes; those of one process share its memory");
   }
+  // Ranks that share a device have streams each, and CUDA has 8 queues unless told before it starts: streams that share
+  // one wait for each other without need.
+  setenv("CUDA_DEVICE_MAX_CONNECTIONS", "32", 0);
   int code = 0;
   run_in_process(options.ranks.value_or(1), {options.timeout_seconds}, [&](World& world) {
     const int mine = body(world);

@@ -67,6 +67,14 @@ std::string problem_text(const AttentionProblem& problem) {
                 problem.batch == 1 ? "" : concat(", batch ", problem.batch));
 }
 
+std::string device_text(const Report& report) {
+  if (report.device.kind == DeviceKind::cpu) return counted(report.threads, "thread") + " each";
+  const std::string &forward = report.forward_kernels, &backward = report.backward_kernels;
+  const bool differ = !backward.empty() && backward != forward;
+  return concat(device_name(report.device), ", ",
+                differ ? concat(forward, " kernels forward, ", backward, " backward") : concat(forward, " kernels"));
+}
+
 void refuse_wrong(const Verification& verification) {
   if (verification.wrong == 0) return;
   fail(ErrorCode::verification, "verification failed: ", verification.wrong, " of ", verification.rows,
@@ -81,6 +89,9 @@ Report make_report(Workload& workload, const Inputs& inputs, int threads, const 
                 threads,
                 std::string(workload.attention().link_name()),
                 workload.device(),
+                workload.device().kind == DeviceKind::cuda ? workload.sm_margin() : 0,
+                std::string(workload.attention().kernels(Pass::forward)),
+                std::string(workload.attention().kernels(Pass::backward)),
                 {},
                 measured,
                 {}};
@@ -103,7 +114,7 @@ std::string to_text(const Report& report) {
   const bool on_cpu = report.device.kind == DeviceKind::cpu;
   text += line("plan", concat(report.plan.strategy, " over ", report.plan.layout.text(), " on ",
                               counted(report.plan.topology.world_size, "rank"), " (", report.link, ", ",
-                              on_cpu ? counted(report.threads, "thread") + " each" : device_name(report.device), ")"));
+                              device_text(report), ")"));
   text += line("why", report.plan.reason);
   text += line("memory", concat(bytes_text(static_cast<double>(report.costs.tensor_bytes)), " of tensors and ",
                                 bytes_text(static_cast<double>(report.costs.workspace_bytes)),

@@ -1,5 +1,7 @@
 // What a run did, for people and for scripts. plan.predicted_seconds of the JSON is null until plans are priced, and so
-// is measured.backward_seconds without a backward pass.
+// is measured.backward_seconds without a backward pass. plan.kernels is which attention kernels rank 0's CUDA device
+// ran, {"forward": "hopper", "backward": "portable"} or, for that dtype, "fp32"; null on a CPU, and backward without
+// that pass.
 #pragma once
 
 #include <nlohmann/json_fwd.hpp>
@@ -17,7 +19,9 @@ struct Report {
   std::uint64_t seed = 0;
   int threads = 1;
   std::string link;
-  Device device;  // rank 0's
+  Device device;                                  // rank 0's
+  int sm_margin = 0;                              // of rank 0, on a CUDA device
+  std::string forward_kernels, backward_kernels;  // of rank 0, on a CUDA device; empty for no backward pass
   PlanCosts costs;
   Measured measured;
   Verification verification;
@@ -35,6 +39,8 @@ nlohmann::ordered_json machine_json(int threads, const std::string& link, Device
 std::string dump(const nlohmann::ordered_json& json);
 
 std::string problem_text(const AttentionProblem& problem);
+// On what a rank computes: threads, or a CUDA device and which of its attention kernels.
+std::string device_text(const Report& report);
 // ErrorCode::verification, with the worst row, when a row is wrong.
 void refuse_wrong(const Verification& verification);
 

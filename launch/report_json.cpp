@@ -15,6 +15,13 @@ Json times_json(const PassTimes& times) {
   return {{"median", times.median()}, {"p99", times.p99()}, {"runs", times.seconds.size()}};
 }
 
+// Null on a CPU, and backward without that pass.
+Json kernels_json(const Report& report) {
+  if (report.device.kind == DeviceKind::cpu) return nullptr;
+  const Json backward = report.backward_kernels.empty() ? Json() : Json(report.backward_kernels);
+  return {{"forward", report.forward_kernels}, {"backward", backward}};
+}
+
 }  // namespace
 
 Json problem_json(const AttentionProblem& problem, bool backward, std::uint64_t seed) {
@@ -60,6 +67,8 @@ Json to_json(const Report& report) {
             {"layout", report.plan.layout.text()},
             {"world_size", report.plan.topology.world_size},
             {"device", to_string(report.device.kind)},
+            {"sm_margin", report.sm_margin},
+            {"kernels", kernels_json(report)},
             {"steps", report.costs.steps},
             {"bytes_sent", report.costs.bytes_sent},
             {"workspace_bytes", report.costs.workspace_bytes},

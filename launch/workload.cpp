@@ -7,9 +7,23 @@
 #include "orrery/check.hpp"
 
 namespace orrery::launch {
+namespace {
+
+// What fails in a run is this rank's alone, but ranks refuse a run together, before its first transfer.
+template <typename Body>
+void alone(const Body& body) {
+  try {
+    body();
+  } catch (const Error& error) {
+    if (error.code() == ErrorCode::invalid) throw;
+    throw AloneError(error.code(), error.what());
+  }
+}
+
+}  // namespace
 
 Workload::Workload(World& world, const Inputs& inputs, const WorkloadOptions& options)
-    : world_(world), device_(options.attention.device) {
+    : world_(world), device_(options.attention.device), sm_margin_(options.attention.sm_margin) {
   // Twice, for the first call makes the runtime take what it needs itself; together, so that no rank allocates before
   // all have looked.
   for (int i = 0; i < 2; ++i) together(world, [&] { device_bytes_before_ = memory_in_use(device_); });
@@ -65,19 +79,26 @@ std::size_t Workload::tensor_bytes() const {
 
 double Workload::run(Pass pass) {
   const auto began = std::chrono::steady_clock::now();
-  try {
-    if (pass == Pass::forward) {
-      attention_->forward();
-    } else {
-      attention_->backward();
-    }
-    attention_->wait();
-  } catch (const Error& error) {
-    // Ranks refuse a run together, before its first transfer.
-    if (error.code() == ErrorCode::invalid) throw;
-    throw AloneError(error.code(), error.what());
-  }
+  begin(pass);
+  wait();
   return std::chrono::duration<double>(std::chrono::steady_clock::now() - began).count();
+}
+
+void Workload::begin(Pass pass) {
+  alone([&] { pass == Pass::forward ? attention_->forward() : attention_->backward(); });
+}
+
+void Workload::wait() {
+  alone([&] { attention_->wait(); });
+}
+
+void Workload::spoil_results() {
+  for (const TensorView* result :
+       {&tensors_.out, &tensors_.lse, &tensors_.grad_query, &tensors_.grad_key, &tensors_.grad_value}) {
+    const std::vector<std::byte> nans(static_cast<std::size_t>(result->elements()) * size_of(result->dtype),
+                                      std::byte{0xff});
+    copy_bytes(result->data, nans.data(), nans.size());
+  }
 }
 
 void prove(const Plan& plan) {

@@ -30,6 +30,7 @@ class Workload {
   const AttentionTensors& tensors() const { return tensors_; }
   const std::vector<Span>& positions() const { return positions_; }
   Device device() const { return device_; }
+  int sm_margin() const { return sm_margin_; }
   bool backward() const { return plan_->options.backward; }
   std::size_t tensor_bytes() const;
   // Bytes of the CUDA device that have been taken since before this workload: its tensors and workspace, what the link
@@ -38,6 +39,11 @@ class Workload {
 
   // Collective. Runs the pass to its end and returns this rank's seconds. An error under way is an AloneError.
   double run(Pass pass);
+  // The halves of it: on a CUDA device begin() puts the pass on the stream and returns.
+  void begin(Pass pass);
+  void wait();
+  // Local. Makes NaNs of all that a run writes.
+  void spoil_results();
 
  private:
   TensorView make(std::int64_t heads, std::int64_t width, std::string_view purpose);
@@ -45,6 +51,7 @@ class Workload {
 
   World& world_;
   Device device_;
+  int sm_margin_;
   std::int64_t device_bytes_before_ = 0;
   std::optional<Plan> plan_;
   std::vector<Span> positions_;

@@ -24,6 +24,11 @@ struct AttentionOptions {
   // On CUDA:
   std::optional<void*> stream = {};  // the cudaStream_t on which runs are ordered; without, a stream of our own
   bool deterministic = true;  // the same bits every run; false lets grad_query's last bits depend on timing, for speed
+  // Multiprocessors that the attention kernels leave free, so that a transfer begun while they run need not wait for
+  // them: those of NCCL compute too. Results keep their bits. Refused when it leaves none.
+  int sm_margin = 0;
+  // The attention kernels that every CUDA device can run, even where those of its own architecture are faster.
+  bool portable_kernels = false;
 };
 
 // This rank's rows, in the order of layout.shard(rank). Strides are free; the last one is 1.
@@ -50,6 +55,10 @@ class Attention {
 
   // What carries slices between this rank's memory and that of others: "inprocess", "mpi" or "nccl".
   std::string_view link_name() const;
+
+  // Which attention kernels this rank's CUDA device runs in a pass: "hopper", "portable" or, for that dtype, "fp32".
+  // Empty on a CPU, and for a pass that is not planned.
+  std::string_view kernels(Pass pass) const;
 
   // Exactly what a run needs beside the caller's tensors. Proportional to the tokens a rank owns (gather: to those it
   // needs).

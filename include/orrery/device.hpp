@@ -4,6 +4,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <string>
 #include <string_view>
@@ -56,8 +57,29 @@ class DeviceMemory {
   std::size_t size_ = 0;
 };
 
-// Copies between any two places, host or device; returns when the bytes are there. Work that is under way on streams
-// is not waited for.
+// A stream of a CUDA device, for programs without the CUDA runtime at hand, and a recording of work that it repeats: a
+// CUDA graph. Independent of the default stream. Move-only. Refused (ErrorCode::invalid) in a build without CUDA.
+class DeviceStream {
+ public:
+  explicit DeviceStream(Device device);
+  ~DeviceStream();
+  DeviceStream(DeviceStream&&) noexcept;
+
+  void* handle() const;  // cudaStream_t
+  // Calls `put`. What it puts on the stream, from this thread, is kept instead of being done.
+  void record(const std::function<void()>& put);
+  // Puts what was recorded last on the stream.
+  void replay() const;
+  // Blocks until everything put on the stream so far is done.
+  void synchronize() const;
+
+ private:
+  struct Impl;
+  std::unique_ptr<Impl> impl_;
+};
+
+// Copies between any two places, host or device; returns when the bytes are there, for every stream to see. Work under
+// way on streams that do not wait for the default one is not waited for.
 void copy_bytes(void* into, const void* from, std::size_t bytes);
 // Blocks until everything put on the device so far is done.
 void synchronize(Device device);

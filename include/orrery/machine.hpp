@@ -25,6 +25,9 @@ Machine describe_machine();
 // Why a rank of this process cannot compute on a CUDA device: no backend in this build, no device, or a dtype and
 // head_dim that its kernels do not take. Empty when it can.
 std::string cuda_refuses(Dtype dtype, int head_dim);
+// The attention kernels that a CUDA device takes for 16-bit tensors of the usual sizes: "hopper" or "portable". Which
+// ones an attention runs is Attention::kernels()'s to say.
+std::string cuda_kernels(const CudaDeviceInfo& device);
 
 // This core's fused-multiply-add peak, measured for about 50 ms: floating-point operations a second, fp32, one thread.
 double measured_fma_peak_flops();

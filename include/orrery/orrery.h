@@ -92,7 +92,8 @@ ORRERY_API orrery_status orrery_memory_create(orrery_device device, size_t bytes
                                               size_t message_size);
 ORRERY_API void orrery_memory_destroy(orrery_memory* memory);
 ORRERY_API void* orrery_memory_data(const orrery_memory* memory);
-/* Between any two places, host or device; returns when the bytes are there. Waits for no stream. */
+/* Between any two places, host or device; returns when the bytes are there, for every stream to see. Waits for no
+ * stream but the default one, and those that wait for that. */
 ORRERY_API orrery_status orrery_copy(void* into, const void* from, size_t bytes, char* message, size_t message_size);
 /* Blocks until everything put on the device so far is done. */
 ORRERY_API orrery_status orrery_synchronize(orrery_device device, char* message, size_t message_size);
@@ -275,9 +276,11 @@ typedef struct orrery_attention_options {
   int use_stream;    /* order runs on `stream`; else on a stream of Orrery's own */
   int deterministic; /* the same bits every run; 0 lets grad_query's last bits depend on timing, for speed */
   void* stream;      /* a cudaStream_t; NULL is the default stream */
+  int64_t sm_margin; /* multiprocessors that the attention kernels leave free for NCCL's; refused when it leaves none */
+  int64_t portable_kernels; /* those of every CUDA device, even where its own architecture has faster ones */
 } orrery_attention_options;
 #define ORRERY_ATTENTION_OPTIONS_INIT \
-  { sizeof(orrery_attention_options), 1, 0, {ORRERY_CPU, 0}, 0, 1, NULL }
+  { sizeof(orrery_attention_options), 1, 0, {ORRERY_CPU, 0}, 0, 1, NULL, 0, 0 }
 
 /* Collective: the ranks agree on the plan, which may be destroyed afterwards. */
 ORRERY_API orrery_status orrery_attention_create(orrery_context* context, const orrery_plan* plan,
@@ -285,6 +288,9 @@ ORRERY_API orrery_status orrery_attention_create(orrery_context* context, const 
 ORRERY_API void orrery_attention_destroy(orrery_attention* attention);
 /* What carries slices between this rank's memory and that of others: "inprocess", "mpi" or "nccl"; "" for NULL. */
 ORRERY_API const char* orrery_attention_link_name(const orrery_attention* attention);
+/* Which attention kernels its CUDA device runs in a pass: "hopper", "portable" or, for that dtype, "fp32"; "" on a CPU,
+ * for a pass that is not planned, and for NULL. */
+ORRERY_API const char* orrery_attention_kernels(const orrery_attention* attention, orrery_pass pass);
 /* Exactly what a run needs beside the caller's tensors; 0 for NULL. */
 ORRERY_API size_t orrery_attention_workspace_bytes(const orrery_attention* attention);
 /* Local. Checks every shape, stride and dtype. The workspace is aligned to 64 bytes, on CUDA to 256; it and the tensors

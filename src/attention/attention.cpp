@@ -71,6 +71,7 @@ struct PassRunner {
   std::optional<trace::Recorder> recorder;
   bool ran = false;
   std::size_t table_bytes = 0;  // on CUDA
+  std::string_view kernels;     // on CUDA
 };
 
 }  // namespace
@@ -106,8 +107,10 @@ struct Attention::Impl {
 
   void build() {
     if (on_cuda()) {
-      const std::string reason = cuda::refuses(plan.problem);
-      if (!reason.empty()) refuse(reason);
+      for (const std::string& reason :
+           {cuda::refuses(plan.problem), cuda::refuses_margin(options.sm_margin, options.device.index)}) {
+        if (!reason.empty()) refuse(reason);
+      }
       if (!options.stream) own_stream = cuda::open_stream(options.device.index);
     }
     if (plan.topology.world_size != world.world_size()) {
@@ -124,6 +127,7 @@ struct Attention::Impl {
       cuda::ScratchBytes bytes;
       if (on_cuda()) {
         bytes = cuda::scratch_bytes(plan.problem, runner->program, *link);
+        runner->kernels = cuda::kernels_of(plan.problem, pass, options.portable_kernels, options.device.index);
       } else {
         bytes.run = host::HostBackend::scratch_bytes(plan.problem, runner->program, options.threads);
       }
@@ -166,10 +170,11 @@ struct Attention::Impl {
     const std::span<std::byte> scratch = workspace.subspan(scratch_offset());
     if (on_cuda()) {
       const std::size_t tables = tables_offset() + (index == 0 ? 0 : forward->table_bytes);
-      auto backend = cuda::make_cuda_backend(plan.problem, runner->program, runner->dependencies, std::move(memory),
-                                             {workspace.subspan(tables, runner->table_bytes), scratch}, *link,
-                                             {options.device.index, options.stream ? *options.stream : own_stream.get(),
-                                              options.deterministic, world.timeout_seconds()});
+      auto backend = cuda::make_cuda_backend(
+          plan.problem, runner->program, runner->dependencies, std::move(memory),
+          {workspace.subspan(tables, runner->table_bytes), scratch}, *link,
+          {options.device.index, options.stream ? *options.stream : own_stream.get(), options.deterministic,
+           world.timeout_seconds(), options.sm_margin, options.portable_kernels});
       runner->on_device = backend.get();
       runner->backend = std::move(backend);
     } else {
@@ -206,6 +211,11 @@ const RankProgram& Attention::program(Pass pass) const {
 
 std::string_view Attention::link_name() const {
   return impl_->link == nullptr ? impl_->world.link_name() : impl_->link->name();
+}
+
+std::string_view Attention::kernels(Pass pass) const {
+  const auto& runner = pass == Pass::forward ? impl_->forward : impl_->backward;
+  return runner ? runner->kernels : "";
 }
 
 std::size_t Attention::workspace_bytes() const {

@@ -1,6 +1,8 @@
 #include "orrery/attention.hpp"
 
+#include <limits>
 #include <span>
+#include <string_view>
 #include <vector>
 
 #include "c_api/handles.hpp"
@@ -42,16 +44,19 @@ AttentionTensors views_of(const orrery_tensors* tensors) {
 }
 
 AttentionOptions options_of(const orrery_attention_options* options) {
-  constexpr int kMostThreads = 1024;
+  constexpr int kMostThreads = 1024, kMostMargin = std::numeric_limits<int>::max();
   const orrery_attention_options defaults = ORRERY_ATTENTION_OPTIONS_INIT;
   const orrery_attention_options given = read(options, defaults, "options");
   if (given.threads < 1 || given.threads > kMostThreads) refuse(given.threads, " threads; 1 to ", kMostThreads);
+  if (given.sm_margin < 0 || given.sm_margin > kMostMargin) refuse("an SM margin of ", given.sm_margin);
   AttentionOptions known;
   known.threads = given.threads;
   known.record_steps = given.record_steps != 0;
   known.device = device_of(given.device);
   if (given.use_stream != 0) known.stream = given.stream;
   known.deterministic = given.deterministic != 0;
+  known.sm_margin = static_cast<int>(given.sm_margin);
+  known.portable_kernels = given.portable_kernels != 0;
   return known;
 }
 
@@ -121,6 +126,13 @@ void orrery_attention_destroy(orrery_attention* attention) {
 
 const char* orrery_attention_link_name(const orrery_attention* attention) {
   return attention == nullptr ? "" : attention->attention.link_name().data();
+}
+
+const char* orrery_attention_kernels(const orrery_attention* attention, orrery_pass pass) {
+  if (attention == nullptr || (pass != ORRERY_FORWARD && pass != ORRERY_BACKWARD)) return "";
+  const std::string_view kernels =
+      attention->attention.kernels(pass == ORRERY_FORWARD ? Pass::forward : Pass::backward);
+  return kernels.empty() ? "" : kernels.data();
 }
 
 size_t orrery_attention_workspace_bytes(const orrery_attention* attention) {

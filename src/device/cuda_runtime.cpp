@@ -55,6 +55,9 @@ void copy_bytes(void* into, const void* from, std::size_t bytes) {
     return;
   }
   device::check(result, "cudaMemcpy");
+  // It returns early from a copy inside the device, and from a small one out of pageable memory, which the driver has
+  // only taken into its own. Streams that do not wait for the default one would not see the bytes yet.
+  ORRERY_CUDA_CHECK(cudaStreamSynchronize(cudaStreamLegacy));
 }
 
 void synchronize(Device device) {

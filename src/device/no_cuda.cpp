@@ -6,6 +6,11 @@
 #include "orrery/error.hpp"
 
 namespace orrery {
+namespace {
+
+constexpr const char* kSentence = "this build has no CUDA backend; configure with the preset cuda";
+
+}  // namespace
 
 bool has_cuda_backend() {
   return false;
@@ -27,10 +32,23 @@ std::int64_t memory_in_use(Device) {
   return 0;
 }
 
+struct DeviceStream::Impl {};
+DeviceStream::DeviceStream(Device) {
+  refuse(kSentence);
+}
+DeviceStream::~DeviceStream() = default;
+DeviceStream::DeviceStream(DeviceStream&&) noexcept = default;
+void* DeviceStream::handle() const {
+  return nullptr;
+}
+void DeviceStream::record(const std::function<void()>&) {}
+void DeviceStream::replay() const {}
+void DeviceStream::synchronize() const {}
+
 namespace device {
 
 std::byte* allocate(int, std::size_t) {
-  refuse("this build has no CUDA backend; configure with the preset cuda");
+  refuse(kSentence);
 }
 void release(int, std::byte*) noexcept {}
 

@@ -1,4 +1,5 @@
 #include "kernels/cuda/attend.hpp"
+#include "kernels/cuda/sm90/attend_forward.hpp"
 #include "orrery/machine.hpp"
 
 namespace orrery {
@@ -7,6 +8,10 @@ std::string cuda_refuses(Dtype dtype, int head_dim) {
   if (cuda_devices().empty()) return "there is no CUDA device that this process may use";
   const char* reason = kernels::cuda::attend_refuses(dtype, head_dim);
   return reason == nullptr ? "" : reason;
+}
+
+std::string cuda_kernels(const CudaDeviceInfo& device) {
+  return device.compute_capability == kernels::cuda::sm90::kComputeCapability ? "hopper" : "portable";
 }
 
 }  // namespace orrery

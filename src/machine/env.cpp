@@ -4,6 +4,7 @@
 #include <cmath>
 #include <cstdlib>
 #include <cstring>
+#include <limits>
 
 #include "orrery/error.hpp"
 
@@ -31,8 +32,15 @@ Env Env::read() {
   read_number("ORRERY_TIMEOUT_SECONDS", kLeastSeconds, kMostSeconds, "a number of seconds above 0",
               env.timeout_seconds);
   read_number("ORRERY_THREADS", 1, 1024, "a whole number from 1 to 1024", env.threads);
+  read_number("ORRERY_SM_MARGIN", 0, std::numeric_limits<int>::max(), "a whole number from 0 on", env.sm_margin);
   read_number("ORRERY_CHECK", 0, 1, "0 or 1", check);
   env.check = check == 1;
+  if (const char* kernels = std::getenv("ORRERY_KERNELS")) {
+    env.portable_kernels = std::strcmp(kernels, "portable") == 0;
+    if (!env.portable_kernels && std::strcmp(kernels, "best") != 0) {
+      refuse("ORRERY_KERNELS='", kernels, "' is neither best nor portable");
+    }
+  }
   return env;
 }
 

@@ -6,4 +6,8 @@ std::string cuda_refuses(Dtype, int) {
   return "this build has no CUDA backend; configure with the preset cuda";
 }
 
+std::string cuda_kernels(const CudaDeviceInfo&) {
+  return "";
+}
+
 }  // namespace orrery

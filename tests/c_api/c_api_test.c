@@ -220,7 +220,16 @@ static void binding(orrery_context* context) {
   options.device.kind = 7;
   CHECK_FAILS(context, orrery_attention_create(context, plan, &options, &attention), ORRERY_INVALID, "kind 7");
   options.device.kind = ORRERY_CPU;
+  options.sm_margin = -1;
+  CHECK_FAILS(context, orrery_attention_create(context, plan, &options, &attention), ORRERY_INVALID, "margin of -1");
+  options.sm_margin = (int64_t)1 << 40;
+  CHECK_FAILS(context, orrery_attention_create(context, plan, &options, &attention), ORRERY_INVALID, "margin of 1099");
+  options.sm_margin = 0;
+  options.portable_kernels = 1; /* of CUDA devices: a CPU has none */
   CHECK_OK(context, orrery_attention_create(context, plan, &options, &attention));
+  CHECK(strcmp(orrery_attention_kernels(attention, ORRERY_FORWARD), "") == 0);
+  CHECK(strcmp(orrery_attention_kernels(attention, ORRERY_BACKWARD), "") == 0);
+  CHECK(strcmp(orrery_attention_kernels(NULL, ORRERY_FORWARD), "") == 0);
 
   CHECK_FAILS(context, orrery_attention_forward(attention), ORRERY_INVALID, "no tensors are bound");
   orrery_verification found = ORRERY_VERIFICATION_INIT;

@@ -13,6 +13,8 @@ int main() {
   const orrery_attention_options options = ORRERY_ATTENTION_OPTIONS_INIT;
   const orrery::AttentionOptions same;
   const bool good = problem.mask == nullptr && tensors.query.data == nullptr && options.threads == same.threads &&
-                    (options.deterministic != 0) == same.deterministic && orrery_abi_version() == ORRERY_ABI_VERSION;
+                    (options.deterministic != 0) == same.deterministic && options.sm_margin == same.sm_margin &&
+                    (options.portable_kernels != 0) == same.portable_kernels &&
+                    orrery_abi_version() == ORRERY_ABI_VERSION;
   return good ? 0 : 1;
 }

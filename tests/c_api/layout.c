@@ -69,6 +69,8 @@ int main(void) {
   FIELD(orrery_attention_options, use_stream);
   FIELD(orrery_attention_options, deterministic);
   FIELD(orrery_attention_options, stream);
+  FIELD(orrery_attention_options, sm_margin);
+  FIELD(orrery_attention_options, portable_kernels);
   WHOLE(orrery_timeline);
   FIELD(orrery_timeline, seconds);
   FIELD(orrery_timeline, compute_seconds);

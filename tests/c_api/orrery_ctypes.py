@@ -64,7 +64,8 @@ class Tensors(Versioned):
 
 class AttentionOptions(Versioned):
     _fields_ = [("struct_size", c_size_t), ("threads", c_int), ("record_steps", c_int), ("device", Device),
-                ("use_stream", c_int), ("deterministic", c_int), ("stream", c_void_p)]
+                ("use_stream", c_int), ("deterministic", c_int), ("stream", c_void_p), ("sm_margin", c_int64),
+                ("portable_kernels", c_int64)]
     DEFAULTS = {"threads": 1, "deterministic": 1}
 
 
@@ -113,6 +114,7 @@ FUNCTIONS = {
     "orrery_generated_value": (c_float, [c_int, c_uint64, c_int64, c_int64, c_int64, c_int64]),
     "orrery_attention_create": (c_int, [HANDLE, HANDLE, POINTER(AttentionOptions), OUT]),
     "orrery_attention_destroy": (None, [HANDLE]),
+    "orrery_attention_kernels": (c_char_p, [HANDLE, c_int]),
     "orrery_attention_workspace_bytes": (c_size_t, [HANDLE]),
     "orrery_attention_bind": (c_int, [HANDLE, POINTER(Tensors), c_void_p, c_size_t]),
     "orrery_attention_forward": (c_int, [HANDLE]),

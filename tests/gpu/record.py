@@ -44,6 +44,8 @@ SANITIZED = ["peaked 16-bit softmax keeps its precision", "peaked 16-bit softmax
              "merge of two states has the larger maximum and both sums",
              "delta is the row sum of out times its gradient*"]
 
+SANITIZER_ERROR = 9  # the exit code that compute-sanitizer is told to end with when it has found something
+
 PROBLEM = ["--heads", "32", "--kv-heads", "8", "--head-dim", "128", "--dtype", "bf16", "--mask", "causal",
            "--device", "cuda"]
 HEADS, KV_HEADS, HEAD_DIM = 32, 8, 128
@@ -183,9 +185,10 @@ def sanitizer():
     results, unable = {}, []
     for check in ("memcheck", "racecheck"):
         say(f"sanitizer: {check}")
-        result = run([tool, "--tool", check, "--error-exitcode", "9", os.path.join(BUILD, "tests/gpu/test_gpu_kernel"),
-                      ",".join(SANITIZED)], 150)
-        outcome = sanitizer_outcome(result)
+        began = time.monotonic()
+        result = run([tool, "--tool", check, "--error-exitcode", SANITIZER_ERROR,
+                      os.path.join(BUILD, "tests/gpu/test_gpu_kernel"), ",".join(SANITIZED)], 150)
+        outcome = {**sanitizer_outcome(result), "seconds": round(time.monotonic() - began, 1)}
         results[check] = outcome
         if outcome["status"] == "failed":
             raise Failed(f"{check}: {outcome['reason']}", **results)
@@ -197,27 +200,42 @@ def sanitizer():
 
 
 def sanitizer_outcome(result):
+    """Errors fail. Warnings are counted: racecheck means by them hazards within a warp that may be meant."""
     text = result.stdout + result.stderr
-    summary = re.search(r"(?:ERROR SUMMARY: (\d+) error|RACECHECK SUMMARY: (\d+) hazard)", text)
+    summary = re.search(r"(?:ERROR SUMMARY: (\d+) error|RACECHECK SUMMARY: \d+ hazards? displayed "
+                        r"\((\d+) errors?(?:, (\d+) warnings?)?\))", text)
     passed = re.search(r"All tests passed \(\d+ assertions? in (\d+) test cases?\)", text)
-    found = int(summary.group(1) or summary.group(2)) if summary else 0
-    if found:
-        return {"status": "failed", "reason": f"{summary.group(0)}s: {tail(result, 20)}"}
+    if summary and int(summary.group(1) or summary.group(2) or 0):
+        return {"status": "failed", "reason": f"{summary.group(0)}: {said_by_sanitizer(text)}"}
     # It attaches like a debugger, which drivers and containers may forbid; then no test has begun.
     unable = re.search(r"^=+ *(.*(?:not supported|[Ii]nternal|[Uu]nable|terminated before|permission).*)$", text,
                        re.MULTILINE)
     if passed is None and "test cases" not in text and unable:
-        return {"status": "skipped", "reason": unable.group(1).strip()}
-    if result.returncode != 0 or summary is None or passed is None or int(passed.group(1)) != len(SANITIZED):
+        return {"status": "skipped", "reason": without_paths(unable.group(1).strip())}
+    if "Internal Sanitizer Error" in text:
+        return {"status": "failed", "reason": f"not all was watched: {said_by_sanitizer(text)}"}
+    if result.returncode not in (0, SANITIZER_ERROR) or summary is None or passed is None \
+            or int(passed.group(1)) != len(SANITIZED):
         return {"status": "failed", "reason": f"not all of {len(SANITIZED)} tests passed: {tail(result, 20)}"}
-    return {"status": "ok", "tests": len(SANITIZED)}
+    outcome = {"status": "ok", "tests": len(SANITIZED)}
+    if summary.group(3) is not None:
+        outcome["warnings"] = int(summary.group(3))
+    elif result.returncode != 0:
+        return {"status": "failed", "reason": f"code {result.returncode}: {said_by_sanitizer(text)}"}
+    return outcome
+
+
+def said_by_sanitizer(text, lines=16):
+    """Its first lines; behind them come backtraces, and more of the same."""
+    said_lines = [line for line in text.splitlines() if line.startswith("=========") and line.strip("= ")]
+    return without_paths("\n".join(said_lines[:lines]))
 
 
 def compare():
     script = os.path.join(SOURCE, "tests", "bench", "compare_cuda.py")
     with tempfile.TemporaryDirectory(prefix="orrery-record-") as folder:
         report = os.path.join(folder, "rows.json")
-        result = run([sys.executable, script, LIBRARY, "--json", report], 240)
+        result = run([sys.executable, script, LIBRARY, "--json", report], 300)
         if not os.path.exists(report):
             raise Failed(f"compare_cuda.py ended with code {result.returncode}: {tail(result)}")
         with open(report, encoding="utf-8") as file:
@@ -234,6 +252,7 @@ def bench(suite, seconds):
 
 def kernel():
     return {"rows": [{"row": row["bench"]["row"], "problem": row["problem"], "verification": row["verification"],
+                      "kernels": row["plan"]["kernels"],
                       "forward_tflops": row["bench"]["forward_flops"] / 1e12,
                       "backward_tflops": row["bench"]["backward_flops"] / 1e12} for row in bench("kernel", 120)]}
 
@@ -252,32 +271,35 @@ def figures(report):
 
 
 def ranks():
-    """Eight virtual ranks that share the device against one rank, in launches that take turns."""
-    rows = []
-    for backward in (False, True):
-        passes = "forward and backward" if backward else "forward"
-        seconds = {1: {"forward": [], "all": []}, 8: {"forward": [], "all": []}}
-        kept = {}
-        for launch in range(3):
-            for world_size in seconds:
-                say(f"ranks: {world_size}, {passes}, launch {launch + 1} of 3")
-                shape = ["--layout", "zigzag", "--strategy", "ring"] if world_size > 1 else []
-                report = one_run(["--ranks", world_size, "--seq-len", 65536, *shape, "--repeat", 10, "--warmup", 1,
-                                  "--verify", "none" if launch else "sample", *(["--backward"] if backward else [])],
-                                 120)
-                measured = report["measured"]
-                forward = measured["forward_seconds"]["median"]
-                seconds[world_size]["forward"].append(forward)
-                seconds[world_size]["all"].append(
-                    forward + (measured["backward_seconds"]["median"] if backward else 0.0))
-                if launch == 0:
-                    kept[str(world_size)] = figures(report)
-        median = {size: statistics.median(by_pass["all"]) for size, by_pass in seconds.items()}
-        rows.append({"row": passes, "seq_len": 65536,
-                     "one_rank_seconds": median[1], "eight_ranks_seconds": median[8],
-                     "eight_over_one": median[8] / median[1], "launches": seconds, "first_launch": kept})
-        say(f"ranks: {passes}: eight take {rows[-1]['eight_over_one']:.3f} times as long as one")
-    return {"rows": rows}
+    """Eight virtual ranks that share the device against one rank, in launches that take turns; with the device's best
+    kernels and, unless these are the portable ones, with portable kernels."""
+    device = json_of([PROGRAM, "info", "--json", "-"], 60)["cuda_devices"][0]
+    kinds = ("best",) if device["kernels"] == "portable" else ("best", "portable")
+    return {"rows": [eight_against_one(backward, kernels) for backward in (False, True) for kernels in kinds]}
+
+
+def eight_against_one(backward, kernels, launches=2):
+    passes = "forward and backward" if backward else "forward"
+    seconds = {1: {"forward": [], "all": []}, 8: {"forward": [], "all": []}}
+    kept = {}
+    for launch in range(launches):
+        for world_size in seconds:
+            say(f"ranks: {world_size}, {passes}, {kernels} kernels, launch {launch + 1} of {launches}")
+            shape = ["--layout", "zigzag", "--strategy", "ring"] if world_size > 1 else []
+            report = one_run(["--ranks", world_size, "--seq-len", 65536, *shape, "--kernels", kernels, "--repeat", 6,
+                              "--warmup", 1, "--verify", "none" if launch else "sample",
+                              *(["--backward"] if backward else [])], 120)
+            measured = report["measured"]
+            forward = measured["forward_seconds"]["median"]
+            seconds[world_size]["forward"].append(forward)
+            seconds[world_size]["all"].append(forward + (measured["backward_seconds"]["median"] if backward else 0.0))
+            if launch == 0:
+                kept[str(world_size)] = figures(report)
+    median = {size: statistics.median(by_pass["all"]) for size, by_pass in seconds.items()}
+    say(f"ranks: {passes}, {kernels} kernels: eight take {median[8] / median[1]:.3f} times as long as one")
+    return {"row": f"{passes}, {kernels} kernels", "seq_len": 65536, "kernels": kept["8"]["plan"]["kernels"],
+            "one_rank_seconds": median[1], "eight_ranks_seconds": median[8], "eight_over_one": median[8] / median[1],
+            "launches": seconds, "first_launch": kept}
 
 
 def nccl():

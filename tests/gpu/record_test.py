@@ -108,14 +108,29 @@ class Outcomes(unittest.TestCase):
     def test_sanitizer_that_finds_nothing_is_told_from_one_that_cannot_run(self):
         count = len(self.record.SANITIZED)
 
+        def result(code, text):
+            return self.record.sanitizer_outcome(subprocess.CompletedProcess([], code, text, ""))
+
         def outcome(code, text):
-            return self.record.sanitizer_outcome(subprocess.CompletedProcess([], code, text, ""))["status"]
+            return result(code, text)["status"]
 
         passed = f"All tests passed (9 assertions in {count} test cases)\n"
         self.assertEqual(outcome(0, passed + "========= ERROR SUMMARY: 0 errors\n"), "ok")
         self.assertEqual(outcome(9, passed + "========= ERROR SUMMARY: 2 errors\n"), "failed")
         self.assertEqual(outcome(0, passed.replace(str(count), "1") + "========= ERROR SUMMARY: 0 errors\n"), "failed")
         self.assertEqual(outcome(0, passed + "========= RACECHECK SUMMARY: 0 hazards displayed (0 errors)\n"), "ok")
+        race = ("========= Error: Race reported between Write access at kernel()+0xf0\n" + passed +
+                "========= RACECHECK SUMMARY: 3 hazards displayed (2 errors, 1 warning)\n")
+        self.assertEqual(outcome(9, race), "failed")
+        self.assertIn("kernel()+0xf0", result(9, race)["reason"])
+        self.assertEqual(result(9, passed + "========= RACECHECK SUMMARY: 1 hazard displayed (0 errors, 1 warning)\n"),
+                         {"status": "ok", "tests": count, "warnings": 1})
+        self.assertEqual(outcome(9, passed + "========= ERROR SUMMARY: 0 errors\n"), "failed")  # code for nothing
+        self.assertEqual(outcome(0, passed), "failed")  # no summary
+        self.assertEqual(outcome(0, "========= Internal Sanitizer Error: it did not track the launch\n" + passed +
+                                 "========= ERROR SUMMARY: 0 errors\n"), "failed")
+        self.assertEqual(outcome(1, "========= Target application terminated before first instrumented API call\n"),
+                         "skipped")
         self.assertEqual(outcome(1, "========= Error: Device not supported\n"), "skipped")
 
     def test_sanitized_tests_exist(self):

@@ -9,7 +9,8 @@ from support import alone, mpi
 RUN_FIELDS = {
     "version": None,
     "problem": {"seq_len", "batch", "heads", "kv_heads", "head_dim", "dtype", "mask", "scale", "seed", "backward"},
-    "plan": {"strategy", "layout", "world_size", "device", "steps", "bytes_sent", "workspace_bytes", "predicted_seconds"},
+    "plan": {"strategy", "layout", "world_size", "device", "sm_margin", "kernels", "steps", "bytes_sent",
+             "workspace_bytes", "predicted_seconds"},
     "measured": {"forward_seconds", "backward_seconds", "tflops", "exposed_comm_seconds", "peak_bytes"},
     "verification": {"mode", "rows", "out_rel_l2", "lse_max_abs", "dq_rel_l2", "dk_rel_l2", "dv_rel_l2", "wrong"},
     "machine": {"compiler", "build_type", "cpu", "cores", "simd", "mpi", "link", "threads", "device", "compute_capability",
@@ -34,6 +35,7 @@ class Reports(support.ProgramTest):
         self.assertEqual(report["plan"]["world_size"], 2)
         self.assertEqual(len(report["plan"]["bytes_sent"]), 2)
         self.assertIsNone(report["plan"]["predicted_seconds"])
+        self.assertEqual(report["plan"]["kernels"] is None, report["plan"]["device"] == "cpu")
         for times in (report["measured"]["forward_seconds"], report["measured"]["backward_seconds"]):
             self.assertEqual(set(times), {"median", "p99", "runs"})
             self.assertEqual(times["runs"], 5)

@@ -39,6 +39,13 @@ REFUSED = [
     (["run", "--device", "cpu", "--device-index", "0"], ["--device-index", "cpu"]),
     (["run", "--device", "cpu", "--share-device"], ["--share-device", "cpu"]),
     (["run", "--device", "cpu", "--link", "mpi"], ["--link", "cpu"]),
+    (["run", "--device", "cpu", "--sm-margin", "4"], ["--sm-margin", "cpu"]),
+    (["run", "--sm-margin", "-1"], ["--sm-margin -1"]),
+    (["run", "--sm-margin", "half"], ["--sm-margin 'half'"]),
+    (["check", "--sm-margin", "4"], ["--sm-margin"]),
+    (["run", "--device", "cpu", "--kernels", "portable"], ["--kernels", "cpu"]),
+    (["run", "--kernels", "fast"], ["--kernels 'fast'", "best", "portable"]),
+    (["check", "--kernels", "best"], ["--kernels"]),
     (["run", "--link", "rope"], ["rope"]),
     (["run", "--ranks", "2", "--link", "nccl"], ["--link nccl", "process"]),
     (["run", "--device", "tpu"], ["tpu"]),
@@ -97,6 +104,7 @@ class Usage(support.ProgramTest):
 
     def test_variables_of_the_site(self):
         for name, value in [("ORRERY_THREADS", "many"), ("ORRERY_THREADS", "0"), ("ORRERY_TIMEOUT_SECONDS", "-1"),
+                            ("ORRERY_SM_MARGIN", "-1"), ("ORRERY_KERNELS", "fast"), ("ORRERY_KERNELS", ""),
                             ("ORRERY_CHECK", "yes")]:
             with self.subTest(f"{name}={value}"):
                 self.assert_refused(alone("run", env=environment({name: value})), name, value)

@@ -73,7 +73,8 @@ STANDARD = re.compile(r"[a-z_]+")  # <vector>, <cstdint>: no dot, no folder
 INCLUDE = re.compile(r'^\s*#\s*include\s*([<"])([^>"]+)[>"]', re.MULTILINE)
 ROOM_DEPENDS = re.compile(r"orrery_room\((\w+)(.*?)\)\s*$", re.DOTALL | re.MULTILINE)
 ROOM_OF_TARGET = {"coverage": "backend/coverage", "trace": "backend/trace", "host": "backend/host", "cuda": "backend/cuda",
-                  "clock": "backend/clock", "memory": "backend/memory", "kernels_host": "kernels", "kernels_cuda": "kernels"}
+                  "clock": "backend/clock", "memory": "backend/memory", "kernels_host": "kernels", "kernels_cuda": "kernels",
+                  "kernels_cuda_sm90": "kernels"}
 
 
 def reachable(room):

@@ -33,6 +33,10 @@ constexpr std::size_t rounded(std::size_t bytes) {
   return (bytes + kDeviceAlignment - 1) / kDeviceAlignment * kDeviceAlignment;
 }
 
+kernels::cuda::Kernels kernels_asked(bool portable) {
+  return portable ? kernels::cuda::Kernels::portable : kernels::cuda::Kernels::best;
+}
+
 // Where the parts of a run's scratch lie, behind its key ranges.
 struct ScratchPlan {
   std::size_t bounds = 0, kernel = 0, staging = 0;
@@ -41,7 +45,10 @@ struct ScratchPlan {
     std::int64_t query_len = 0;
     std::size_t kernel_bytes = 0;
     for (const Step& step : program.steps) {
-      if (const auto* s = std::get_if<Attend>(&step)) query_len = std::max(query_len, s->query.tokens);
+      if (const auto* s = std::get_if<Attend>(&step)) {
+        query_len = std::max(query_len, s->query.tokens);
+        kernel_bytes = std::max(kernel_bytes, kernels::cuda::kForwardScratchBytes);
+      }
       if (const auto* s = std::get_if<AttendBackward>(&step)) {
         query_len = std::max(query_len, s->query.tokens);
         kernel_bytes = std::max(kernel_bytes, kernels::cuda::attend_backward_scratch_bytes(
@@ -326,6 +333,9 @@ void Runner::run(const Attend& s) {
       call.out = tensor(fusion.output, 0);
       call.lse = tensor(fusion.output, 1);
     }
+    call.sm_margin = options_.sm_margin;
+    call.kernels = kernels_asked(options_.portable_kernels);
+    call.scratch = scratch_.run.data() + places_.kernel;
     kernels::cuda::attend_forward(call, stream_);
   }
 }
@@ -349,6 +359,8 @@ void Runner::run(const AttendBackward& s) {
     call.key_ranges = ranges(attended, run);
     call.scale = static_cast<float>(problem_.effective_scale());
     call.deterministic = options_.deterministic;
+    call.sm_margin = options_.sm_margin;
+    call.kernels = kernels_asked(options_.portable_kernels);
     call.scratch = scratch_.run.data() + places_.kernel;
     kernels::cuda::attend_backward(call, stream_);
   }
@@ -400,6 +412,22 @@ std::string refuses(const AttentionProblem& problem) {
 std::string refuses(const TensorView& tensor) {
   return kernels::cuda::attend_takes(tensor) ? ""
                                              : "16-bit tensors must begin, and have strides, at multiples of 16 bytes";
+}
+
+std::string refuses_margin(int sm_margin, int device) {
+  if (sm_margin < 0) return concat("an SM margin of ", sm_margin);
+  int count = 0;
+  ORRERY_CUDA_CHECK(cudaDeviceGetAttribute(&count, cudaDevAttrMultiProcessorCount, device));
+  if (sm_margin < count) return "";
+  return concat("an SM margin of ", sm_margin, " leaves none of the ", count, " multiprocessors of CUDA device ",
+                device, " to compute on");
+}
+
+std::string_view kernels_of(const AttentionProblem& problem, Pass pass, bool portable_kernels, int device) {
+  const DeviceGuard guard(device);
+  const auto of = pass == Pass::forward ? kernels::cuda::forward_kernel : kernels::cuda::backward_kernel;
+  return of(kernels_asked(portable_kernels), problem.dtype, problem.head_dim,
+            static_cast<float>(problem.effective_scale()));
 }
 
 ScratchBytes scratch_bytes(const AttentionProblem& problem, const RankProgram& program, StreamLink& link) {

@@ -6,6 +6,7 @@
 #include <memory>
 #include <span>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "backend/memory/arena.hpp"
@@ -31,6 +32,8 @@ struct CudaOptions {
   void* stream = nullptr;  // cudaStream_t, on which runs are ordered
   bool deterministic = true;
   double timeout_seconds = 300;
+  int sm_margin = 0;  // multiprocessors that the attention kernels leave free
+  bool portable_kernels = false;
 };
 
 // A backend whose runs complete later than end_run().
@@ -46,6 +49,10 @@ class CudaBackend : public Backend {
 std::string refuses(const AttentionProblem& problem);
 // The same of a tensor the caller gives.
 std::string refuses(const TensorView& tensor);
+// ... and of an SM margin on a device.
+std::string refuses_margin(int sm_margin, int device);
+// Which attention kernels a pass runs on a device: "fp32", "portable" or "hopper".
+std::string_view kernels_of(const AttentionProblem& problem, Pass pass, bool portable_kernels, int device);
 
 // Bytes of device memory that a program needs beside its buffers, multiples of 256.
 struct ScratchBytes {

@@ -20,6 +20,12 @@ std::string refuses(const AttentionProblem&) {
 std::string refuses(const TensorView&) {
   return kSentence;
 }
+std::string refuses_margin(int, int) {
+  return kSentence;
+}
+std::string_view kernels_of(const AttentionProblem&, Pass, bool, int) {
+  refuse(kSentence);
+}
 ScratchBytes scratch_bytes(const AttentionProblem&, const RankProgram&, StreamLink&) {
   refuse(kSentence);
 }

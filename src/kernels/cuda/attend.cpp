@@ -7,6 +7,8 @@
 #include "kernels/cuda/attend_forward.hpp"
 #include "kernels/cuda/attend_fp32.hpp"
 #include "kernels/cuda/shapes.hpp"
+#include "kernels/cuda/sm90/attend_backward.hpp"
+#include "kernels/cuda/sm90/attend_forward.hpp"
 #include "orrery/error.hpp"
 
 namespace orrery::kernels::cuda {
@@ -15,6 +17,7 @@ namespace {
 constexpr std::int64_t kMaxHeadDim = 256;
 constexpr std::int64_t kMaxTileKeys = 1024;  // no kernel's tile of keys is larger: indices past a block's end fit
 constexpr std::int64_t kAlignment = 16;      // of 16-bit tensors, in bytes
+constexpr std::int64_t kMostlyPadding = 32;  // up to here, half and more of what Hopper's kernels multiply
 
 void check_operands(const TensorView& query, const TensorView& key, const TensorView& value,
                     const KeyRanges& key_ranges) {
@@ -59,9 +62,22 @@ bool attend_takes(const TensorView& tensor) {
          fits(tensor.tokens, tensor.token_stride) && fits(tensor.heads, tensor.head_stride);
 }
 
+std::string_view forward_kernel(Kernels kernels, Dtype dtype, std::int64_t head_dim, float scale) {
+  if (dtype == Dtype::fp32) return "fp32";
+  const bool taken = head_dim > kMostlyPadding && scale >= 0.0f;
+  return taken && kernels == Kernels::best && sm90::runs_here() ? "hopper" : "portable";
+}
+
+std::string_view backward_kernel(Kernels kernels, Dtype dtype, std::int64_t head_dim, float) {
+  if (dtype == Dtype::fp32) return "fp32";
+  const bool taken = head_dim > kMostlyPadding && head_dim <= sm90::kMaxBackwardHeadDim;
+  return taken && kernels == Kernels::best && sm90::runs_here() ? "hopper" : "portable";
+}
+
 void attend_forward(const AttendForward& call, device::StreamHandle stream) {
   const TensorView& query = call.query;
   check_operands(query, call.key, call.value, call.key_ranges);
+  ORRERY_CHECK(call.sm_margin == 0 || call.scratch != nullptr, "a margin without scratch");
   if (!call.first || !call.last) {
     check_floats(call.accumulator, query, query.width);
     check_floats(call.row_max, query, 1);
@@ -74,8 +90,9 @@ void attend_forward(const AttendForward& call, device::StreamHandle stream) {
     ORRERY_CHECK(attend_takes(call.out), "out is not aligned to 16 bytes: ", call.out.data);
   }
   if (query.elements() == 0) return;
-  if (query.dtype == Dtype::fp32) {
-    attend_forward_fp32(call, stream);
+  if (query.dtype == Dtype::fp32) return attend_forward_fp32(call, stream);
+  if (forward_kernel(call.kernels, query.dtype, query.width, call.scale) == "hopper") {
+    sm90::attend_forward_16bit(call, stream);
   } else {
     attend_forward_16bit(call, stream);
   }
@@ -83,12 +100,13 @@ void attend_forward(const AttendForward& call, device::StreamHandle stream) {
 
 std::size_t attend_backward_scratch_bytes(std::int64_t batch, std::int64_t query_len, std::int64_t heads, std::int64_t,
                                           std::int64_t, std::int64_t) {
-  return attend_backward_16bit_scratch_bytes(batch, query_len, heads);  // fp32 needs none
+  return attend_backward_16bit_scratch_bytes(batch, query_len, heads);  // fp32 needs less
 }
 
 void attend_backward(const AttendBackward& call, device::StreamHandle stream) {
   const TensorView &query = call.query, &key = call.key;
   check_operands(query, key, call.value, call.key_ranges);
+  ORRERY_CHECK(call.sm_margin == 0 || call.scratch != nullptr, "a margin without scratch");
   check_same_shape(query, call.grad_out);
   ORRERY_CHECK(call.grad_out.dtype == query.dtype, "grad_out of dtype ", to_string(call.grad_out.dtype));
   ORRERY_CHECK(attend_takes(call.grad_out), "grad_out is not aligned to 16 bytes: ", call.grad_out.data);
@@ -98,8 +116,9 @@ void attend_backward(const AttendBackward& call, device::StreamHandle stream) {
   check_floats(call.grad_key, key, key.width);
   check_floats(call.grad_value, key, key.width);
   if (query.elements() == 0 || key.elements() == 0) return;
-  if (query.dtype == Dtype::fp32) {
-    attend_backward_fp32(call, stream);
+  if (query.dtype == Dtype::fp32) return attend_backward_fp32(call, stream);
+  if (backward_kernel(call.kernels, query.dtype, query.width, call.scale) == "hopper") {
+    sm90::attend_backward_16bit(call, stream);
   } else {
     attend_backward_16bit(call, stream);
   }

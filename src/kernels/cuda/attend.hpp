@@ -15,12 +15,22 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <string_view>
 
 #include "device/handles.hpp"
 #include "kernels/cuda/key_ranges.hpp"
 #include "orrery/tensor.hpp"
 
 namespace orrery::kernels::cuda {
+
+inline constexpr std::size_t kSmShareBytes = 2048;  // counters of sm_share.cuh
+inline constexpr std::size_t kForwardScratchBytes = kSmShareBytes;
+
+// 16-bit tensors have kernels for every device since sm_80, and others for Hopper alone.
+enum class Kernels : int {
+  best,      // Hopper's where the device is one and they take the call
+  portable,  // the first, on any device
+};
 
 struct AttendForward {
   TensorView query;             // [batch, query_len, heads, head_dim]    fp32, bf16 or fp16
@@ -33,6 +43,10 @@ struct AttendForward {
   bool last = false;            // the state is not written: out and lse are
   TensorView out;               // [batch, query_len, heads, head_dim]    the dtype of query; with `last`
   TensorView lse;               // [batch, query_len, heads, 1]           fp32, natural log; with `last`
+  int sm_margin = 0;            // multiprocessors of the device to leave free; fewer than it has
+  // kForwardScratchBytes bytes, 16-byte aligned, of any content.
+  std::byte* scratch = nullptr;
+  Kernels kernels = Kernels::best;
 };
 
 struct AttendBackward {
@@ -48,12 +62,18 @@ struct AttendBackward {
   bool deterministic = true;
   // attend_backward_scratch_bytes() bytes, 16-byte aligned, of any content.
   std::byte* scratch = nullptr;
+  int sm_margin = 0;  // as in AttendForward
+  Kernels kernels = Kernels::best;
 };
 
 // What a problem must be for these kernels; says in a sentence why not, or nothing. Takes the dtype and head_dim, and
 // for a tensor its alignment.
 const char* attend_refuses(Dtype dtype, std::int64_t head_dim);
 bool attend_takes(const TensorView& tensor);  // pointer and strides
+
+// Which kernel a call on the current device runs: "fp32", "portable" or "hopper".
+std::string_view forward_kernel(Kernels kernels, Dtype dtype, std::int64_t head_dim, float scale);
+std::string_view backward_kernel(Kernels kernels, Dtype dtype, std::int64_t head_dim, float scale);
 
 void attend_forward(const AttendForward& call, device::StreamHandle stream);
 

@@ -10,6 +10,11 @@
 // left operands of dV and dK. It owns 32 keys by the columns of its side of dV and dK, which need the queries of all
 // sides: the patches of the others, and all of dS for dQ, come through shared memory.
 //
+// Twice a step a warp needs what others have done: their tiles loaded, their patches written. Both are barriers in two
+// halves. A warp arrives as early as it can and waits as late as it can, with a product or the additions to dQ in
+// between, so that warps drift apart and one multiplies while another adds or takes exponentials. The next query tile
+// and the bounds of its rows are loaded one step ahead.
+//
 // Blocks share nothing but dQ, to which they add in global memory. When the order matters, they add to a query tile in
 // turn (backward_visits.cuh): a counter a query tile and head says whose turn it is. A block only ever waits for blocks
 // with lower tiles of keys; these have drawn lower tickets, and who has drawn a ticket is running; the lowest ticket
@@ -27,6 +32,7 @@
 #include "kernels/cuda/backward_tiling.cuh"
 #include "kernels/cuda/backward_visits.cuh"
 #include "kernels/cuda/ptx.cuh"
+#include "kernels/cuda/sm_share.cuh"
 #include "kernels/cuda/smem_tile.cuh"
 #include "kernels/cuda/warp_product.cuh"
 
@@ -36,7 +42,6 @@ template <typename Element, typename Tiling>
 class BackwardBlock {
   static constexpr int kDim = Tiling::kHeadDim, kQueries = Tiling::kQueries, kKeys = Tiling::kKeys;
   static constexpr int kThreads = Tiling::kThreads, kStages = Tiling::kStages;
-  static constexpr int kSteps = 4;  // at hand: the one before, the running one, the next, the one after
 
   using KeyTile = SmemTile<Element, kKeys, kDim>;
   using QueryTile = SmemTile<Element, kQueries, kDim>;
@@ -59,69 +64,93 @@ class BackwardBlock {
     KeyTile key, value;
     Stage stages[kStages];
     ScoreTile probabilities, grad_scores;
-    float lse_delta[2 * kQueries];           // lse times log2(e), +inf for a row that gets no gradient; then delta
+    float lse_delta[2 * kQueries];  // lse times log2(e), +inf for a row that gets no gradient; then delta
+    std::int32_t ticket;
     std::int32_t first_key, batch, kv_head;  // what the block is for
-    Walk walk;
-    Step steps[kSteps];        // step i is [i % kSteps]
-    std::uint32_t running[2];  // the number of the running step, for each half of the loop
+    std::int32_t dead;                       // the last step that has a row with an lse of -inf
+    std::int32_t* turn;                      // to pass on once all have added; thread 0's
+    SplitBarrier loaded, written;            // phases: steps
+    VisitList<kThreads> visits;
   };
 
   __device__ __forceinline__ BackwardBlock(const BackwardArgs<Element>& args, Shared& shared)
       : args_(args), shared_(shared) {}
 
+  // Makes room for the barriers of the next ticket.
+  __device__ __forceinline__ void retire() {
+    __syncthreads();
+    if (thread_index() != 0) return;
+    shared_.loaded.end();
+    shared_.written.end();
+  }
+
+  // The work of the ticket that thread 0 has drawn.
   __device__ __forceinline__ void run() {
     take_place();
-    load_keys();
-    shared_.walk.begin<kThreads>(rule());
-    if (thread_index() == 0) shared_.running[0] = 0;
-    if (thread_index() < kWarp) {
-      put_step();
-      put_step();
+    if (thread_index() == 0) {
+      shared_.dead = -1;
+      shared_.loaded.init(Tiling::kWarps);
+      shared_.written.init(Tiling::kWarps);
     }
-    __syncthreads();
-    if (shared_.steps[0].tile < 0) {
+    load_keys();
+    shared_.visits.begin(rule());
+    shared_.visits.fill(rule());
+    Step next = {0, 0, shared_.visits[0]};
+    if (next.empty()) {
       cp_async_wait<0>();
       return;
     }
-    load_queries(shared_.steps[0], shared_.stages[0]);
-    store_row(load_row(shared_.steps[0]), shared_.steps[0]);
+    __syncthreads();
+    load_queries(next, shared_.stages[0]);
+    store_row(load_row(next), 0);
+    cp_async_wait<0>();
+    arrive(shared_.loaded);
 
-    while (true) {
-      cp_async_wait<0>();
-      __syncthreads();  // the step's tiles are there, nobody reads those of the step before, and its dQ is added
-      if (thread_index() == 0) {
-        shared_.running[1] = shared_.running[0];
-        if (shared_.running[0] > 0) pass_turn(step<0>(-1));
-      }
-      if (step<0>().tile < 0) break;
-      if (step<0>().dead) bury(stage<0>());
-      if (kStages == 2 && step<0>(1).tile >= 0) load_queries(step<0>(1), stage<0>(1));
+#pragma unroll 1
+    for (std::int32_t number = 0; !next.empty(); ++number) {
+      Stage& stage = shared_.stages[number % kStages];
+      const Step step = next;
+      next = following(step);
+      shared_.loaded.wait(number);  // its tiles are there, and all that the step before has read is free
+      if (shared_.dead == number) bury(stage);
+      if (kStages == 2 && !next.empty()) load_queries(next, shared_.stages[(number + 1) % kStages]);
       Scores p, ds = {};
       Packed left;
-      find_probabilities(p);
-      multiply_rows(shared_.value, stage<0>().grad_out, ds);
+      find_probabilities(step, stage, p);
+      multiply_rows(shared_.value, stage.grad_out, ds);
       pack_and_share(p, left, shared_.probabilities);
-      add_own(grad_value_, stage<0>().grad_out, left);  // beside it the vector units find dS
+      add_own(grad_value_, stage.grad_out, left);
       find_grad_scores(p, ds, left);
-      add_own(grad_key_, stage<0>().query, left);
-      __syncthreads();  // all patches are shared, and lse and delta no longer needed
-      add_others(grad_value_, stage<1>().grad_out, shared_.probabilities);
-      const float row = step<1>(1).tile >= 0 ? load_row(step<1>(1)) : 0;
-      add_others(grad_key_, stage<1>().query, shared_.grad_scores);
-      store_row(row, step<1>(1));
+      arrive(shared_.written);
+      add_own(grad_key_, stage.query, left);
+      const float row = next.empty() ? 0 : load_row(next);
+      shared_.written.wait(number);  // all patches are shared, lse and delta not needed any more, the dQ before added
+      if (number > 0) pass_turn();
+      store_row(row, number + 1);
+      add_others(grad_value_, stage.grad_out, shared_.probabilities);
+      add_others(grad_key_, stage.query, shared_.grad_scores);
       if constexpr (kStages == 1) {
         __syncthreads();  // nobody reads Q and dO any more
-        if (step<1>(1).tile >= 0) load_queries(step<1>(1), stage<1>(1));
+        if (!next.empty()) load_queries(next, stage);
       }
-      if (thread_index() < kWarp) put_step();
-      add_query_grads();
-      if (thread_index() == 0) ++shared_.running[0];
+      add_query_grads(step);
     }
+    __syncthreads();  // the last dQ is added
+    pass_turn();
     add_to(args_.grad_value, grad_value_, 1.0f);
     add_to(args_.grad_key, grad_key_, args_.scale);
   }
 
  private:
+  // A query tile, and one query head of the group; the heads of a tile follow one another.
+  struct Step {
+    std::int32_t head, index;  // index: of the visit in the list
+    Visited visited;
+
+    __device__ __forceinline__ bool empty() const { return visited.tile_full < 0; }
+    __device__ __forceinline__ bool full() const { return visited.tile_full % 2 != 0; }
+    __device__ __forceinline__ std::int32_t first_query() const { return visited.tile_full / 2 * kQueries; }
+  };
   // Where a thread's warp stands in the grid of warps.
   struct Place {
     int lane, warp, side, key;  // key: the first of the warp's in the tile
@@ -133,12 +162,16 @@ class BackwardBlock {
             static_cast<int>(warp / Tiling::kSides * Tiling::kWarpKeys)};
   }
 
-  // What the block is for, by its ticket: the lowest tiles of keys first, those of all heads side by side.
+  // What the block is for, by its ticket: the tiles of keys of one head after the other, the lowest first. In turns the
+  // heads go side by side: then fewer blocks wait for one another.
   __device__ __forceinline__ void take_place() {
     if (thread_index() == 0) {
-      const std::int32_t ticket = atomicAdd(args_.ticket, 1);
-      const std::int32_t unit = ticket % (args_.batch * args_.kv_heads);
-      shared_.first_key = ticket / (args_.batch * args_.kv_heads) * kKeys;
+      const std::int32_t ticket = shared_.ticket, units = args_.batch * args_.kv_heads;
+      const std::int32_t key_tiles = (args_.key_len - 1) / kKeys + 1;
+      const bool in_turns = args_.turns != nullptr;
+      const std::int32_t tile = in_turns ? ticket / units : ticket % key_tiles;
+      const std::int32_t unit = in_turns ? ticket % units : ticket / key_tiles;
+      shared_.first_key = tile * kKeys;
       shared_.batch = unit / args_.kv_heads;
       shared_.kv_head = unit % args_.kv_heads;
     }
@@ -150,21 +183,23 @@ class BackwardBlock {
   __device__ __forceinline__ std::int32_t query_head(const Step& step) const {
     return shared_.kv_head * args_.group + step.head;
   }
+  // The next step, by all threads together; empty behind the last.
+  __device__ __forceinline__ Step following(Step step) {
+    if (++step.head < args_.group) return step;
+    step.head = 0;
+    step.visited = shared_.visits[++step.index];
+    if (step.empty()) {
+      shared_.visits.fill(rule());
+      step.index = 0;
+      step.visited = shared_.visits[0];
+    }
+    return step;
+  }
 
-  // The running step, or the one so many steps later; two are known ahead, one is remembered. The half of the loop that
-  // asks, before its second barrier or behind it, has a number of its own to read.
-  template <int kHalf>
-  __device__ __forceinline__ Step& step(int later = 0) const {
-    return shared_.steps[(shared_.running[kHalf] + static_cast<unsigned>(later)) % kSteps];
-  }
-  template <int kHalf>
-  __device__ __forceinline__ Stage& stage(int later = 0) const {
-    return shared_.stages[(shared_.running[kHalf] + static_cast<unsigned>(later)) % kStages];
-  }
-  // Finds the next step; by one warp.
-  __device__ __forceinline__ void put_step() {
-    const Step step = shared_.walk.next(rule(), args_.group);
-    if (thread_index() % kWarp == 0) shared_.steps[step.number % kSteps] = step;
+  // A warp's arrival.
+  static __device__ __forceinline__ void arrive(SplitBarrier& barrier) {
+    __syncwarp();
+    if (thread_index() % kWarp == 0) barrier.arrive();
   }
 
   // Loading.
@@ -182,8 +217,8 @@ class BackwardBlock {
     cp_async_commit();
   }
   __device__ __forceinline__ void load_queries(const Step& step, Stage& stage) {
-    load(stage.query, args_.query, query_head(step), step.tile * kQueries, args_.query_len);
-    load(stage.grad_out, args_.grad_out, query_head(step), step.tile * kQueries, args_.query_len);
+    load(stage.query, args_.query, query_head(step), step.first_query(), args_.query_len);
+    load(stage.grad_out, args_.grad_out, query_head(step), step.first_query(), args_.query_len);
     cp_async_commit();
   }
 
@@ -191,15 +226,15 @@ class BackwardBlock {
   __device__ __forceinline__ float load_row(const Step& step) const {
     static_assert(kThreads >= 2 * kQueries, "a thread loads at most one number of a row");
     const int thread = thread_index();
-    const std::int32_t query = step.tile * kQueries + thread % kQueries;
+    const std::int32_t query = step.first_query() + thread % kQueries;
     if (thread >= 2 * kQueries || query >= args_.query_len) return 0;
     const Rows<const float>& rows = thread < kQueries ? args_.lse : args_.delta;
     return *rows.at(shared_.batch, query, query_head(step));
   }
-  __device__ __forceinline__ void store_row(float loaded, Step& step) {
+  __device__ __forceinline__ void store_row(float loaded, std::int32_t number) {
     const int thread = thread_index();
     if (thread < kQueries) {
-      if (loaded == -INFINITY) step.dead = true;
+      if (loaded == -INFINITY) shared_.dead = number;
       loaded = loaded == -INFINITY ? INFINITY : loaded * kLog2E;
     }
     if (thread < 2 * kQueries) shared_.lse_delta[thread] = loaded;
@@ -229,13 +264,13 @@ class BackwardBlock {
   }
 
   // P^T of the warp's patch.
-  __device__ __forceinline__ void find_probabilities(Scores& p) {
+  __device__ __forceinline__ void find_probabilities(const Step& step, const Stage& stage, Scores& p) {
 #pragma unroll
     for (auto& block : p) {
 #pragma unroll
       for (auto& fragment : block) fragment[0] = fragment[1] = fragment[2] = fragment[3] = 0;
     }
-    multiply_rows(shared_.key, stage<0>().query, p);
+    multiply_rows(shared_.key, stage.query, p);
     const int column = first_column();
 #pragma unroll
     for (int n = 0; n < 2 * kQuerySteps; ++n) {
@@ -248,7 +283,7 @@ class BackwardBlock {
         }
       }
     }
-    if (!step<0>().full) hide_unseen(step<0>(), p);
+    if (!step.full()) hide_unseen(step, p);
 #pragma unroll
     for (auto& block : p) {
 #pragma unroll
@@ -303,7 +338,7 @@ class BackwardBlock {
   // and take the last row's range.
   __device__ __forceinline__ void hide_unseen(const Step& step, Scores& exponents) const {
     const Place at = place();
-    const std::int32_t first_query = step.tile * kQueries + at.side * Tiling::kSideQueries + at.lane % 4 * 2;
+    const std::int32_t first_query = step.first_query() + at.side * Tiling::kSideQueries + at.lane % 4 * 2;
     const std::int32_t first_key = shared_.first_key + at.key + at.lane / 4;
 #pragma unroll
     for (int n = 0; n < 2 * kQuerySteps; ++n) {
@@ -355,7 +390,7 @@ class BackwardBlock {
   }
 
   // dQ = dS K of the query tile, added in global memory.
-  __device__ __forceinline__ void add_query_grads() {
+  __device__ __forceinline__ void add_query_grads(const Step& step) {
     QueryGrads grads = {};
     const Place at = place();
     const int first_row = at.warp % Tiling::kDqRowWarps * Tiling::kDqRows;
@@ -367,29 +402,29 @@ class BackwardBlock {
         [&](int k, int block, auto& a) { ldmatrix_trans(a, ScoreTile::at(left_at, k * 16, first_row + block * 16)); },
         [&](int k, int pair, auto& b) { ldmatrix_trans(b, KeyTile::at(right_at, k * 16, first_column + pair * 16)); });
 
+    cp_async_wait<0>();
+    arrive(shared_.loaded);  // of this step nothing is read any more: nobody waits for additions
+
     if (args_.turns != nullptr) {
-      if (at.lane == 0) wait_for_turn(turn_of(step<1>()), step<1>().turn);
+      std::int32_t* const turn = turn_of(step);
+      if (at.lane == 0) wait_for_turn(turn, step.visited.turn);
+      if (thread_index() == 0) shared_.turn = turn;
       __syncwarp();
     }
-    const std::int32_t first_query = step<1>().tile * kQueries + first_row;
-    float* const rows =
-        args_.grad_query.at(shared_.batch, first_query + at.lane / 4, query_head(step<1>())) + first_column;
-    if (args_.width == kDim && first_query + Tiling::kDqRows <= args_.query_len) {
-      add_to_queries(grads, rows, INT_MAX, INT_MAX);
-    } else {
-      add_to_queries(grads, rows, args_.query_len - first_query, args_.width - first_column);
-    }
+    const std::int32_t first_query = step.first_query() + first_row;
+    float* const rows = args_.grad_query.at(shared_.batch, first_query + at.lane / 4, query_head(step)) + first_column;
+    add_to_queries(grads, rows, args_.query_len - first_query, args_.width - first_column);
   }
 
   // The counter of the query tile and head of a step.
   __device__ __forceinline__ std::int32_t* turn_of(const Step& step) const {
     const std::int64_t line =
         static_cast<std::int64_t>(shared_.batch) * args_.kv_heads * args_.group + query_head(step);
-    return args_.turns + line * rule().query_tiles() + step.tile;
+    return args_.turns + line * args_.query_tiles + step.visited.tile_full / 2;
   }
   // Behind a barrier: so what all threads have added comes before what one of them releases.
-  __device__ __forceinline__ void pass_turn(const Step& step) const {
-    if (args_.turns != nullptr) release_turn(turn_of(step));
+  __device__ __forceinline__ void pass_turn() const {
+    if (args_.turns != nullptr && thread_index() == 0) release_turn(shared_.turn);
   }
 
   // Adds a warp's patch, whose first row and column `rows` is of lane / 4 further down, to what is within the bounds.
@@ -400,6 +435,7 @@ class BackwardBlock {
     // Two lanes exchange halves of two n8 blocks, so that each has four columns side by side: an even lane of the
     // first block, an odd one of the second.
     const int column = lane % 4 / 2 * 4 + (odd ? 8 : 0);
+    rows += column;
 #pragma unroll
     for (int block = 0; block < Tiling::kDqRows / 16; ++block) {
 #pragma unroll
@@ -412,16 +448,17 @@ class BackwardBlock {
           const float x = __shfl_xor_sync(kAllLanes, odd ? first[0] : second[0], 1);
           const float y = __shfl_xor_sync(kAllLanes, odd ? first[1] : second[1], 1);
           const float4 sums = odd ? float4{x, y, second[0], second[1]} : float4{first[0], first[1], x, y};
-          if (!row_within || column + n * 8 >= column_end) continue;
-          reduce_add(rows + column + n * 8, args_.scale * sums.x, args_.scale * sums.y, args_.scale * sums.z,
-                     args_.scale * sums.w);
+          if (row_within && column + n * 8 < column_end) {
+            reduce_add(rows + n * 8, args_.scale * sums.x, args_.scale * sums.y, args_.scale * sums.z,
+                       args_.scale * sums.w);
+          }
         }
         rows += 8 * args_.grad_query.token_stride;
       }
     }
   }
 
-  // Adds dK or dV to the rows that this block alone owns.
+  // Adds dK or dV to the rows that this block alone owns. A pair at a time: reading several ahead was slower.
   __device__ __forceinline__ void add_to(const Rows<float>& into, const KeyGrads& grads, float factor) const {
     const Place at = place();
     const int first_column = at.side * Tiling::kSideColumns;
@@ -448,12 +485,23 @@ class BackwardBlock {
   KeyGrads grad_value_ = {}, grad_key_ = {};
 };
 
-template <typename Element, typename Tiling>
+// Share: SmShare, or nothing.
+template <typename Element, typename Tiling, typename... Share>
 __global__ void __launch_bounds__(Tiling::kThreads, Tiling::kBlocksPerProcessor)
-    backward_kernel(const __grid_constant__ BackwardArgs<Element> args) {
+    backward_kernel(const __grid_constant__ BackwardArgs<Element> args, Share... share) {
   using Block = BackwardBlock<Element, Tiling>;
   extern __shared__ __align__(128) std::byte memory[];
-  Block(args, *reinterpret_cast<typename Block::Shared*>(memory)).run();
+  auto& shared = *reinterpret_cast<typename Block::Shared*>(memory);
+  if constexpr (sizeof...(Share) == 0) {
+    if (thread_index() == 0) shared.ticket = atomicAdd(args.ticket, 1);
+    Block(args, shared).run();
+  } else {
+    for_each_ticket(share..., shared.ticket, [&] {
+      Block block(args, shared);
+      block.run();
+      block.retire();
+    });
+  }
 }
 
 }  // namespace orrery::kernels::cuda

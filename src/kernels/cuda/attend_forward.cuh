@@ -21,6 +21,7 @@
 #include "kernels/cuda/forward_rows.cuh"
 #include "kernels/cuda/forward_tiles.cuh"
 #include "kernels/cuda/ptx.cuh"
+#include "kernels/cuda/sm_share.cuh"
 #include "kernels/cuda/smem_tile.cuh"
 #include "kernels/cuda/state.cuh"
 #include "orrery/error.hpp"
@@ -38,6 +39,7 @@ struct ForwardShared {
   KeyTile<Element, Tiling> key[Tiling::kStages], value[Tiling::kStages];
   int4 ranges[Tiling::kQueryTile];  // begin, end, sink_begin, sink_end of each row
   KeyVisits<Tiling::kKeyTile> visits;
+  std::int32_t ticket;  // on a share of the multiprocessors: the number of the work at hand
   const Element *query_rows, *key_rows, *value_rows;  // [tokens][head_dim] of the head
 };
 
@@ -183,14 +185,11 @@ __device__ __forceinline__ void fold(ForwardRows<Tiling>& rows, const ForwardSco
   }
 }
 
-template <typename Element, typename Tiling>
-__global__ void __launch_bounds__(Tiling::kThreads, Tiling::kBlocksPerSm)
-    attend_forward_kernel(const __grid_constant__ AttendForward call, const ForwardOrder order, const float scale) {
-  using Shared = ForwardShared<Element, Tiling>;
-  extern __shared__ __align__(128) unsigned char shared_bytes[];
-  Shared& shared = *reinterpret_cast<Shared*>(shared_bytes);
-
-  const ForwardPlace at = forward_place<Tiling>(call, order);
+// The work of one block; block() is its number, read anew wherever it is needed.
+template <typename Element, typename Tiling, typename Block>
+__device__ __forceinline__ void attend_tile(ForwardShared<Element, Tiling>& shared, const AttendForward& call,
+                                            const ForwardOrder& order, float scale, const Block& block) {
+  const ForwardPlace at = forward_place<Tiling>(call, order, block());
   const int query_len = static_cast<int>(call.query.tokens), key_len = static_cast<int>(call.key.tokens);
   const auto visits = key_visits<Tiling>(call.key_ranges, at.query_tile, query_len, key_len);
   const int count = visits.count();
@@ -261,7 +260,7 @@ __global__ void __launch_bounds__(Tiling::kThreads, Tiling::kBlocksPerSm)
     fold<Element, Tiling>(rows, scores, scale, shared.value[stage]);
   }
 
-  const ForwardPlace end = forward_place<Tiling>(call, order);
+  const ForwardPlace end = forward_place<Tiling>(call, order, block());
   if (call.last) {
     store_out<Element>(rows, call, end, shared.query);
   } else {
@@ -269,38 +268,49 @@ __global__ void __launch_bounds__(Tiling::kThreads, Tiling::kBlocksPerSm)
   }
 }
 
-// The tilings of a head_dim, the best first, by the limits of an H200: 65536 registers and 227 KiB of shared memory an
-// SM. Warps of 32 rows read each key and value half as often as warps of 16 do, as long as their accumulators fit the
-// registers.
-template <typename... Tilings>
-struct TilingList {};
+// Share: SmShare, or nothing.
+template <typename Element, typename Tiling, typename... Share>
+__global__ void __launch_bounds__(Tiling::kThreads, Tiling::kBlocksPerSm)
+    attend_forward_kernel(const __grid_constant__ AttendForward call, const ForwardOrder order, const float scale,
+                          Share... share) {
+  using Shared = ForwardShared<Element, Tiling>;
+  extern __shared__ __align__(128) unsigned char shared_bytes[];
+  Shared& shared = *reinterpret_cast<Shared*>(shared_bytes);
+  if constexpr (sizeof...(Share) == 0) {
+    attend_tile(shared, call, order, scale, block_index);
+  } else {
+    for_each_ticket(share..., shared.ticket,
+                    [&] { attend_tile(shared, call, order, scale, [&] { return shared.ticket; }); });
+  }
+}
+
+// The tiling of a head_dim, by the limits of an H200: 65536 registers and 227 KiB of shared memory an SM. Warps of 32
+// rows read each key and value half as often as warps of 16 do, as long as their accumulators fit the registers.
 template <int kDim>
 struct ForwardTilings;
 template <>
 struct ForwardTilings<32> {  // head_dim, query rows, keys, warps, stages, blocks an SM
-  using All = TilingList<ForwardTiling<32, 128, 64, 4, 2, 3>>;
+  using Best = ForwardTiling<32, 128, 64, 4, 2, 3>;
 };
 template <>
 struct ForwardTilings<64> {
-  using All = TilingList<ForwardTiling<64, 128, 64, 4, 2, 3>, ForwardTiling<64, 128, 128, 4, 1, 2>,
-                         ForwardTiling<64, 128, 96, 4, 2, 2>>;
+  using Best = ForwardTiling<64, 128, 64, 4, 2, 3>;
 };
 template <>
 struct ForwardTilings<96> {
-  using All = TilingList<ForwardTiling<96, 128, 64, 4, 2, 2>>;
+  using Best = ForwardTiling<96, 128, 64, 4, 2, 2>;
 };
 template <>
 struct ForwardTilings<128> {
-  using All = TilingList<ForwardTiling<128, 128, 64, 4, 2, 2>, ForwardTiling<128, 128, 48, 4, 1, 2>,
-                         ForwardTiling<128, 128, 32, 4, 2, 2>>;
+  using Best = ForwardTiling<128, 128, 64, 4, 2, 2>;
 };
 template <>
 struct ForwardTilings<192> {
-  using All = TilingList<ForwardTiling<192, 64, 64, 4, 1, 2>>;
+  using Best = ForwardTiling<192, 64, 64, 4, 1, 2>;
 };
 template <>
 struct ForwardTilings<256> {
-  using All = TilingList<ForwardTiling<256, 64, 64, 4, 1, 2>>;
+  using Best = ForwardTiling<256, 64, 64, 4, 1, 2>;
 };
 
 template <typename Element, typename Tiling>
@@ -325,26 +335,19 @@ void launch_tiled(const AttendForward& call, device::StreamHandle stream) {
   constexpr float kLog2E = 0x1.715476p+0f;
   const float scale = std::max(std::abs(call.scale) * kLog2E, FLT_MIN);
 
-  const auto kernel = attend_forward_kernel<Element, Tiling>;
-  ORRERY_CUDA_CHECK(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, sizeof(Shared)));
-  ORRERY_CUDA_CHECK(
-      cudaFuncSetAttribute(kernel, cudaFuncAttributePreferredSharedMemoryCarveout, cudaSharedmemCarveoutMaxShared));
-  kernel<<<static_cast<unsigned>(blocks), Tiling::kThreads, sizeof(Shared), stream>>>(call, order, scale);
-  ORRERY_CUDA_CHECK(cudaGetLastError());
-}
-
-template <typename Element, typename First, typename... Rest>
-void launch_variant(const AttendForward& call, device::StreamHandle stream, int variant, TilingList<First, Rest...>) {
-  if constexpr (sizeof...(Rest) > 0) {
-    if (variant > 0) return launch_variant<Element>(call, stream, variant - 1, TilingList<Rest...>{});
-  }
-  launch_tiled<Element, First>(call, stream);
+  launch_tickets(blocks, call.sm_margin, Tiling::kBlocksPerSm, call.scratch, stream, [&](unsigned grid, auto... share) {
+    const auto kernel = attend_forward_kernel<Element, Tiling, decltype(share)...>;
+    ORRERY_CUDA_CHECK(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, sizeof(Shared)));
+    ORRERY_CUDA_CHECK(
+        cudaFuncSetAttribute(kernel, cudaFuncAttributePreferredSharedMemoryCarveout, cudaSharedmemCarveoutMaxShared));
+    kernel<<<grid, Tiling::kThreads, sizeof(Shared), stream>>>(call, order, scale, share...);
+  });
 }
 
 template <Dtype kDtype, int kDim>
-void launch_attend_forward(const AttendForward& call, device::StreamHandle stream, int variant) {
+void launch_attend_forward(const AttendForward& call, device::StreamHandle stream) {
   using Element = std::conditional_t<kDtype == Dtype::bf16, __nv_bfloat16, __half>;
-  launch_variant<Element>(call, stream, variant, typename ForwardTilings<kDim>::All{});
+  launch_tiled<Element, typename ForwardTilings<kDim>::Best>(call, stream);
 }
 
 }  // namespace orrery::kernels::cuda

@@ -5,13 +5,13 @@
 #include "device/check.hpp"
 #include "kernels/cuda/attend_fp32.cuh"
 #include "kernels/cuda/attend_fp32.hpp"
+#include "kernels/cuda/sm_share.cuh"
 #include "kernels/cuda/state.cuh"
 
 namespace orrery::kernels::cuda {
 namespace fp32 {
 namespace {
 
-constexpr int kWarp = 32;
 constexpr int kWarps = kThreads / kWarp;
 
 struct Backward {
@@ -161,13 +161,12 @@ __device__ void add_to(const Matrix& grad, int batch, int head, const KeyTile& k
 }
 
 template <int kChunks>
-__global__ void __launch_bounds__(kThreads, kChunks == 1 ? 2 : 1) grad_keys(Backward call) {
-  __shared__ Shared shared;
+__device__ __forceinline__ void grad_keys_of(const Backward& call, Shared& shared, unsigned block) {
   const int units = call.batch * call.kv_heads;
-  const int unit = static_cast<int>(blockIdx.x % static_cast<unsigned>(units));
+  const int unit = static_cast<int>(block % static_cast<unsigned>(units));
   const int batch = unit / call.kv_heads, kv_head = unit % call.kv_heads, group = call.heads / call.kv_heads;
   // Under a causal mask the first keys are seen by most and come first.
-  const KeyTile keys(call, batch, kv_head, static_cast<int>(blockIdx.x / static_cast<unsigned>(units)));
+  const KeyTile keys(call, batch, kv_head, static_cast<int>(block / static_cast<unsigned>(units)));
   const std::int64_t query_tiles = (call.query_len + kTile - 1) / kTile;
   Part grad_key[kChunks] = {}, grad_value[kChunks] = {};
 
@@ -198,13 +197,12 @@ __global__ void __launch_bounds__(kThreads, kChunks == 1 ? 2 : 1) grad_keys(Back
 }
 
 template <int kChunks>
-__global__ void __launch_bounds__(kThreads, kChunks < 4 ? 2 : 1) grad_queries(Backward call) {
-  __shared__ Shared shared;
+__device__ __forceinline__ void grad_queries_of(const Backward& call, Shared& shared, unsigned block) {
   const auto units = static_cast<unsigned>(call.batch * call.heads);
-  const int unit = static_cast<int>(blockIdx.x % units);
+  const int unit = static_cast<int>(block % units);
   const int batch = unit / call.heads, head = unit % call.heads, kv_head = head / (call.heads / call.kv_heads);
   const std::int64_t tiles = (call.query_len + kTile - 1) / kTile;
-  const std::int64_t tile = tiles - 1 - blockIdx.x / units;  // under a causal mask the longest work comes first
+  const std::int64_t tile = tiles - 1 - block / units;  // under a causal mask the longest work comes first
   const KeyTiles visits(call.key_ranges, tile, call.key_len);
   if (visits.none()) return;
 
@@ -248,6 +246,35 @@ __global__ void __launch_bounds__(kThreads, kChunks < 4 ? 2 : 1) grad_queries(Ba
   }
 }
 
+template <int kChunks, typename... Share>
+constexpr int kKeyBlocksPerSm = kChunks == 1 && sizeof...(Share) == 0 ? 2 : 1;
+template <int kChunks>
+constexpr int kQueryBlocksPerSm = kChunks < 4 ? 2 : 1;
+
+// Share: SmShare, or nothing.
+template <int kChunks, typename... Share>
+__global__ void __launch_bounds__(kThreads, kKeyBlocksPerSm<kChunks, Share...>)
+    grad_keys(Backward call, Share... share) {
+  __shared__ Shared shared;
+  if constexpr (sizeof...(Share) == 0) {
+    grad_keys_of<kChunks>(call, shared, blockIdx.x);
+  } else {
+    __shared__ std::int32_t ticket;
+    for_each_ticket(share..., ticket, [&] { grad_keys_of<kChunks>(call, shared, static_cast<unsigned>(ticket)); });
+  }
+}
+
+template <int kChunks, typename... Share>
+__global__ void __launch_bounds__(kThreads, kQueryBlocksPerSm<kChunks>) grad_queries(Backward call, Share... share) {
+  __shared__ Shared shared;
+  if constexpr (sizeof...(Share) == 0) {
+    grad_queries_of<kChunks>(call, shared, blockIdx.x);
+  } else {
+    __shared__ std::int32_t ticket;
+    for_each_ticket(share..., ticket, [&] { grad_queries_of<kChunks>(call, shared, static_cast<unsigned>(ticket)); });
+  }
+}
+
 }  // namespace
 }  // namespace fp32
 
@@ -271,13 +298,15 @@ void attend_backward_fp32(const AttendBackward& call, device::StreamHandle strea
                                 static_cast<int>(q.width),
                                 call.scale};
   const auto tiles = [](std::int64_t rows) { return (rows + fp32::kTile - 1) / fp32::kTile; };
-  const auto key_blocks = static_cast<unsigned>(tiles(k.tokens) * k.batch * k.heads);
-  const auto query_blocks = static_cast<unsigned>(tiles(q.tokens) * q.batch * q.heads);
   fp32::for_chunks(q.width, [&]<int kChunks>() {
-    fp32::grad_keys<kChunks><<<key_blocks, fp32::kThreads, 0, stream>>>(given);
-    ORRERY_CUDA_CHECK(cudaGetLastError());
-    fp32::grad_queries<kChunks><<<query_blocks, fp32::kThreads, 0, stream>>>(given);
-    ORRERY_CUDA_CHECK(cudaGetLastError());
+    launch_tickets(tiles(k.tokens) * k.batch * k.heads, call.sm_margin, fp32::kKeyBlocksPerSm<kChunks, SmShare>,
+                   call.scratch, stream, [&](unsigned blocks, auto... share) {
+                     fp32::grad_keys<kChunks><<<blocks, fp32::kThreads, 0, stream>>>(given, share...);
+                   });
+    launch_tickets(tiles(q.tokens) * q.batch * q.heads, call.sm_margin, fp32::kQueryBlocksPerSm<kChunks>, call.scratch,
+                   stream, [&](unsigned blocks, auto... share) {
+                     fp32::grad_queries<kChunks><<<blocks, fp32::kThreads, 0, stream>>>(given, share...);
+                   });
   });
 }
 

@@ -6,6 +6,7 @@
 #include "device/check.hpp"
 #include "kernels/cuda/attend_fp32.cuh"
 #include "kernels/cuda/attend_fp32.hpp"
+#include "kernels/cuda/sm_share.cuh"
 #include "kernels/cuda/state.cuh"
 
 namespace orrery::kernels::cuda {
@@ -90,12 +91,15 @@ __device__ void softmax(const Forward& call, Part& scores, RowStates<kChunks>& r
 }
 
 template <int kChunks>
-__global__ void __launch_bounds__(kThreads, kChunks < 4 ? 2 : 1) forward(Forward call) {
-  __shared__ Shared shared;
+constexpr int kBlocksPerSm = kChunks < 4 ? 2 : 1;
+
+// The work of one block.
+template <int kChunks>
+__device__ __forceinline__ void forward_tile(const Forward& call, Shared& shared, unsigned block) {
   const auto rows_of_tile = static_cast<unsigned>(call.batch * call.heads);
   const std::int64_t tiles = (call.query_len + kTile - 1) / kTile;
-  const std::int64_t tile = tiles - 1 - blockIdx.x / rows_of_tile;  // under a causal mask the longest work comes first
-  const int unit = static_cast<int>(blockIdx.x % rows_of_tile);
+  const std::int64_t tile = tiles - 1 - block / rows_of_tile;  // under a causal mask the longest work comes first
+  const int unit = static_cast<int>(block % rows_of_tile);
   const int batch = unit / call.heads, head = unit % call.heads, kv_head = head / call.group;
   const std::int64_t first_row = tile * kTile;
   const int row_count = static_cast<int>(min(call.query_len - first_row, static_cast<std::int64_t>(kTile)));
@@ -189,6 +193,18 @@ __global__ void __launch_bounds__(kThreads, kChunks < 4 ? 2 : 1) forward(Forward
   }
 }
 
+// Share: SmShare, or nothing.
+template <int kChunks, typename... Share>
+__global__ void __launch_bounds__(kThreads, kBlocksPerSm<kChunks>) forward(Forward call, Share... share) {
+  __shared__ Shared shared;
+  if constexpr (sizeof...(Share) == 0) {
+    forward_tile<kChunks>(call, shared, blockIdx.x);
+  } else {
+    __shared__ std::int32_t ticket;
+    for_each_ticket(share..., ticket, [&] { forward_tile<kChunks>(call, shared, static_cast<unsigned>(ticket)); });
+  }
+}
+
 }  // namespace
 }  // namespace fp32
 
@@ -216,10 +232,12 @@ void attend_forward_fp32(const AttendForward& call, device::StreamHandle stream)
                                call.first,
                                call.last};
   const std::int64_t tiles = (q.tokens + fp32::kTile - 1) / fp32::kTile;
-  const auto blocks = static_cast<unsigned>(tiles * q.batch * q.heads);
-  fp32::for_chunks(q.width,
-                   [&]<int kChunks>() { fp32::forward<kChunks><<<blocks, fp32::kThreads, 0, stream>>>(given); });
-  ORRERY_CUDA_CHECK(cudaGetLastError());
+  fp32::for_chunks(q.width, [&]<int kChunks>() {
+    launch_tickets(tiles * q.batch * q.heads, call.sm_margin, fp32::kBlocksPerSm<kChunks>, call.scratch, stream,
+                   [&](unsigned blocks, auto... share) {
+                     fp32::forward<kChunks><<<blocks, fp32::kThreads, 0, stream>>>(given, share...);
+                   });
+  });
 }
 
 }  // namespace orrery::kernels::cuda

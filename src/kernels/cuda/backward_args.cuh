@@ -30,10 +30,10 @@ struct BackwardArgs {
   const KeyRange* ranges;               // [query_len], or null
   const RangeBounds* bounds;            // [ceil(query_len / kRangeTile)], or null
   std::int32_t batch, kv_heads, group;  // heads = kv_heads * group
-  std::int32_t query_len, key_len, width;
+  std::int32_t query_len, key_len, width, query_tiles;
   float scale, scale_log2;  // scale_log2 = scale * log2(e)
   std::int32_t* ticket;     // how many blocks have begun
-  std::int32_t* turns;      // [batch, heads, query tiles]: adders that are done; null when any order will do
+  std::int32_t* turns;      // [batch, heads, query_tiles]: adders that are done; null when any order will do
 };
 
 // Four floats side by side, aligned to 16 bytes.

@@ -21,7 +21,8 @@ inline constexpr int kSharedBytes = static_cast<int>(sizeof(typename BackwardBlo
 
 template <typename Element, typename Tiling>
 void launch_tiling(const AttendBackward& call, device::StreamHandle stream) {
-  auto* counters = reinterpret_cast<std::int32_t*>(call.scratch);
+  auto* counters = reinterpret_cast<std::int32_t*>(call.scratch + kSmShareBytes);
+  const std::int64_t query_tiles = (call.query.tokens - 1) / Tiling::kQueries + 1;
   const BackwardArgs<Element> args = {rows_of<const Element>(call.query),
                                       rows_of<const Element>(call.grad_out),
                                       rows_of<const Element>(call.key),
@@ -39,24 +40,26 @@ void launch_tiling(const AttendBackward& call, device::StreamHandle stream) {
                                       static_cast<std::int32_t>(call.query.tokens),
                                       static_cast<std::int32_t>(call.key.tokens),
                                       static_cast<std::int32_t>(call.query.width),
+                                      static_cast<std::int32_t>(query_tiles),
                                       call.scale,
                                       call.scale * kLog2E,
                                       counters,
                                       call.deterministic ? counters + 1 : nullptr};
-  const std::int64_t query_tiles = (call.query.tokens - 1) / Tiling::kQueries + 1;
   const std::int64_t key_tiles = (call.key.tokens - 1) / Tiling::kKeys + 1;
   const std::int64_t counted = 1 + (call.deterministic ? call.query.batch * call.query.heads * query_tiles : 0);
   const std::int64_t blocks = key_tiles * call.query.batch * call.key.heads;
   ORRERY_CHECK(blocks <= INT32_MAX, "a grid of ", blocks, " blocks");
 
-  constexpr auto kernel = backward_kernel<Element, Tiling>;
   constexpr int kBytes = kSharedBytes<Element, Tiling>;
-  ORRERY_CUDA_CHECK(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, kBytes));
-  ORRERY_CUDA_CHECK(
-      cudaFuncSetAttribute(kernel, cudaFuncAttributePreferredSharedMemoryCarveout, cudaSharedmemCarveoutMaxShared));
   ORRERY_CUDA_CHECK(cudaMemsetAsync(counters, 0, static_cast<std::size_t>(counted) * sizeof *counters, stream));
-  kernel<<<static_cast<unsigned>(blocks), Tiling::kThreads, kBytes, stream>>>(args);
-  ORRERY_CUDA_CHECK(cudaGetLastError());
+  launch_tickets(blocks, call.sm_margin, Tiling::kBlocksPerProcessor, call.scratch, stream,
+                 [&](unsigned grid, auto... share) {
+                   constexpr auto kernel = backward_kernel<Element, Tiling, decltype(share)...>;
+                   ORRERY_CUDA_CHECK(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, kBytes));
+                   ORRERY_CUDA_CHECK(cudaFuncSetAttribute(kernel, cudaFuncAttributePreferredSharedMemoryCarveout,
+                                                          cudaSharedmemCarveoutMaxShared));
+                   kernel<<<grid, Tiling::kThreads, kBytes, stream>>>(args, share...);
+                 });
 }
 
 template <Dtype kDtype, int kDim>

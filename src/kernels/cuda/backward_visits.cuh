@@ -76,34 +76,29 @@ struct VisitRule {
   }
 };
 
-// One step of a block: a query tile, and one query head of the group.
-struct Step {
-  std::uint32_t number;
-  std::int32_t tile;  // -1 when there is none
-  std::int32_t head;
+// A query tile that a tile of keys visits.
+struct Visited {
+  std::int32_t tile_full;  // 2 tile + full; -1 behind the last
   std::int32_t turn;
-  bool full;
-  bool dead;  // some of its rows have an lse of -inf; known when these are loaded
 };
 
-// Where a block is on its way through the steps: query tiles falling, and for each the heads of the group. It lies in
-// shared memory, for registers are dear.
-struct Walk {
-  std::int32_t first_tile, last_tile;  // outside of them all query tiles are empty
-  std::int32_t base;                   // the first of the 32 tiles looked at last
-  unsigned visited, full;              // of these, by bits; visited: that are still ahead
-  std::int32_t turns[kWarp];
-  Step step;
+// The visits of a block, query tiles falling: those among the next kWindow query tiles are listed, by a thread a tile,
+// and when these are done those among the next. It lies in shared memory.
+template <int kThreads>
+class VisitList {
+  static constexpr int kWindow = 128;
+  static_assert(kWindow <= kThreads, "a tile has a thread");
 
-  // By all kThreads threads of a block.
-  template <int kThreads, typename Rule>
+ public:
+  // Before the first fill(), by all threads.
+  template <typename Rule>
   __device__ void begin(const Rule& rule) {
     const int thread = thread_index();
     const std::int32_t tiles = rule.query_tiles();
     const bool all = rule.bounds == nullptr;
     if (thread == 0) {
-      first_tile = all ? 0 : tiles;
-      last_tile = all ? tiles - 1 : -1;
+      first_tile_ = all ? 0 : tiles;
+      end_ = all ? tiles : 0;
     }
     __syncthreads();
     if (!all) {
@@ -116,85 +111,48 @@ struct Walk {
       first = __reduce_min_sync(kAllLanes, first);
       last = __reduce_max_sync(kAllLanes, last);
       if (thread % kWarp == 0) {
-        atomicMin(&first_tile, first);
-        atomicMax(&last_tile, last);
+        atomicMin(&first_tile_, first);
+        atomicMax(&end_, last + 1);
       }
       __syncthreads();
     }
-    if (thread == 0) {
-      base = last_tile / kWarp * kWarp + kWarp;
-      visited = full = 0;
-      step = {~0u, -1, 0, 0, false, false};
-    }
-    __syncthreads();
   }
 
-  // By one whole warp, where no other takes part.
+  // Lists the next visits, none only when all are done. By all threads; who comes late may still read the list until
+  // all are here.
   template <typename Rule>
-  __device__ void begin_alone(const Rule& rule) {
-    const int lane = thread_index() % kWarp;
-    const std::int32_t tiles = rule.query_tiles();
-    std::int32_t first = 0, last = tiles - 1;
-    if (rule.bounds != nullptr) {
-      first = tiles;
-      last = -1;
-#pragma unroll 4
-      for (std::int32_t tile = lane; tile < tiles; tile += kWarp) {
-        const bool empty = rule(tile).empty;
-        first = empty ? first : min(first, tile);
-        last = empty ? last : tile;
+  __device__ void fill(const Rule& rule) {
+    const int thread = thread_index(), lane = thread % kWarp;
+    std::int32_t count = 0;
+    do {
+      const std::int32_t first_tile = first_tile_, end = end_, tile = end - 1 - thread;
+      const Visit visit = thread < kWindow && tile >= first_tile ? rule(tile) : Visit{true, false, 0};
+      const unsigned visited = __ballot_sync(kAllLanes, !visit.empty);
+      if (lane == 0 && thread < kWindow) counts_[thread / kWarp] = __popc(visited);
+      __syncthreads();  // all have read the end
+      if (thread == 0) end_ = end - kWindow;
+      std::int32_t at = __popc(visited & ((1u << lane) - 1));
+      count = 0;
+#pragma unroll
+      for (int warp = 0; warp < kWindow / kWarp; ++warp) {
+        if (warp == thread / kWarp) at += count;
+        count += counts_[warp];
       }
-      first = __reduce_min_sync(kAllLanes, first);
-      last = __reduce_max_sync(kAllLanes, last);
-    }
-    __syncwarp();
-    if (lane == 0) {
-      first_tile = first;
-      last_tile = last;
-      base = last / kWarp * kWarp + kWarp;
-      visited = full = 0;
-      step = {~0u, -1, 0, 0, false, false};
-    }
-    __syncwarp();
+      if (!visit.empty) visits_[at] = {tile * 2 + (visit.full ? 1 : 0), visit.turn};
+      if (thread == 0) visits_[count] = {-1, 0};
+      __syncthreads();
+      if (end - kWindow <= first_tile) break;
+    } while (count == 0);
   }
 
-  // By one whole warp, which looks at 32 tiles at a time.
-  template <typename Rule>
-  __device__ Step next(const Rule& rule, std::int32_t group) {
-    const int lane = thread_index() % kWarp;
-    Step now = step;
-    ++now.number;
-    std::int32_t window = base;
-    unsigned ahead = visited, whole = full;
-    __syncwarp();
-    if (now.tile >= 0 && now.head + 1 < group) {
-      ++now.head;
-    } else {
-      now.tile = -1;
-      while (ahead == 0 && window > first_tile) {
-        window -= kWarp;
-        const std::int32_t tile = window + lane;
-        const Visit visit = tile < rule.query_tiles() ? rule(tile) : Visit{true, false, 0};
-        ahead = __ballot_sync(kAllLanes, !visit.empty);
-        whole = __ballot_sync(kAllLanes, visit.full);
-        turns[lane] = visit.turn;
-        __syncwarp();
-      }
-      if (ahead != 0) {
-        const int bit = kWarp - 1 - __clz(static_cast<int>(ahead));
-        ahead &= ~(1u << bit);
-        now = {now.number, window + bit, 0, turns[bit], (whole >> bit & 1) != 0, false};
-      }
-    }
-    if (lane == 0) {
-      base = window;
-      visited = ahead;
-      full = whole;
-      step = now;
-    }
-    __syncwarp();
-    return now;
+  __device__ const Visited& operator[](std::int32_t index) const {
+    return visits_[index];
   }
+
+ private:
+  std::int32_t first_tile_, end_;  // query tiles that are still ahead: [first_tile_, end_)
+  std::int32_t counts_[kWindow / kWarp];
+  Visited visits_[kWindow + 1];
 };
 
 }  // namespace orrery::kernels::cuda

@@ -1,5 +1,7 @@
 // Kernels that treat all elements alike (clear, add, copy): a thread walks a few units of memory, wherever they lie.
 // All are bound by memory; four floats, 16 bytes, are one access where pointers and strides allow.
+#include <algorithm>
+
 #include "device/check.hpp"
 #include "kernels/cuda/elements.cuh"
 #include "kernels/cuda/rowwise.hpp"
@@ -82,28 +84,50 @@ void launch_fill(const Fills& fills, device::StreamHandle stream) {
   ORRERY_CUDA_CHECK(cudaGetLastError());
 }
 
+// store(unit, load(unit)) for the thread's share of [0, units): all loads before the first store, which the compiler
+// cannot know to be of other memory.
+template <typename Load, typename Store>
+__device__ void load_then_store(std::int64_t units, const Load& load, const Store& store) {
+  decltype(load(units)) held[kUnitsPerThread];
+  const std::int64_t first = static_cast<std::int64_t>(blockIdx.x) * (kThreads * kUnitsPerThread) + threadIdx.x;
+#pragma unroll
+  for (int i = 0; i < kUnitsPerThread; ++i) {
+    if (first + i * kThreads < units) held[i] = load(first + i * kThreads);
+  }
+#pragma unroll
+  for (int i = 0; i < kUnitsPerThread; ++i) {
+    if (first + i * kThreads < units) store(first + i * kThreads, held[i]);
+  }
+}
+
 template <int kCount>
 __global__ void __launch_bounds__(kThreads) add_units(Walk into, Walk from, std::int64_t units) {
-  for_each_unit(units, [&](std::int64_t unit) {
-    auto* sum = into.at<Pack<float, kCount>>(unit);
-    const auto term = *from.at<const Pack<float, kCount>>(unit);
+  load_then_store(
+      units,
+      [&](std::int64_t unit) {
+        auto sum = *into.at<const Pack<float, kCount>>(unit);
+        const auto term = *from.at<const Pack<float, kCount>>(unit);
 #pragma unroll
-    for (int i = 0; i < kCount; ++i) sum->at[i] += term.at[i];
-  });
+        for (int i = 0; i < kCount; ++i) sum.at[i] += term.at[i];
+        return sum;
+      },
+      [&](std::int64_t unit, const Pack<float, kCount>& sum) { *into.at<Pack<float, kCount>>(unit) = sum; });
 }
 
 template <int kCount>
 __global__ void __launch_bounds__(kThreads)
     convert_units(Walk into, Dtype into_dtype, Walk from, Dtype from_dtype, std::int64_t units) {
-  for_each_unit(units, [&](std::int64_t unit) {
-    store_elements(into.at<std::byte>(unit), into_dtype,
-                   load_elements<kCount>(from.at<const std::byte>(unit), from_dtype));
-  });
+  load_then_store(
+      units, [&](std::int64_t unit) { return load_elements<kCount>(from.at<const std::byte>(unit), from_dtype); },
+      [&](std::int64_t unit, const Pack<float, kCount>& values) {
+        store_elements(into.at<std::byte>(unit), into_dtype, values);
+      });
 }
 
-// Whether kTogether elements of the runs can be one access.
-bool together(const Runs& runs, std::size_t element_bytes) {
-  return widest_unit(runs) >= kTogether * static_cast<int>(element_bytes);
+// Whether `count` elements of the runs can be taken together, in accesses of up to 16 bytes.
+bool together(const Runs& runs, std::size_t element_bytes, int count) {
+  const int bytes = count * static_cast<int>(element_bytes);
+  return widest_unit(runs) >= std::min(bytes, 16) && runs.run_bytes % bytes == 0;
 }
 
 }  // namespace
@@ -129,7 +153,7 @@ void add(const TensorView& into, const TensorView& from, device::StreamHandle st
   check_fp32({into, from});
   if (into.elements() == 0) return;
   const Runs to = joined(runs_of(into)), of = joined(runs_of(from));
-  const int count = together(to, sizeof(float)) && together(of, sizeof(float)) ? kTogether : 1;
+  const int count = together(to, sizeof(float), kTogether) && together(of, sizeof(float), kTogether) ? kTogether : 1;
   const int unit_bytes = count * static_cast<int>(sizeof(float));
   const auto kernel = count == kTogether ? add_units<kTogether> : add_units<1>;
   const std::int64_t units = into.elements() / count;
@@ -143,8 +167,12 @@ void copy(const TensorView& into, const TensorView& from, device::StreamHandle s
   if (into.elements() == 0) return;
   const Runs to = joined(runs_of(into)), of = joined(runs_of(from));
   const std::size_t to_bytes = size_of(into.dtype), of_bytes = size_of(from.dtype);
-  const int count = together(to, to_bytes) && together(of, of_bytes) ? kTogether : 1;
-  const auto kernel = count == kTogether ? convert_units<kTogether> : convert_units<1>;
+  constexpr int kWide = 2 * kTogether;  // 16 bytes of 16-bit elements
+  const auto allowed = [&](int count) { return together(to, to_bytes, count) && together(of, of_bytes, count); };
+  const int count = allowed(kWide) ? kWide : allowed(kTogether) ? kTogether : 1;
+  const auto kernel = count == kWide       ? convert_units<kWide>
+                      : count == kTogether ? convert_units<kTogether>
+                                           : convert_units<1>;
   const std::int64_t units = into.elements() / count;
   kernel<<<blocks_for(units), kThreads, 0, stream>>>(Walk(to, count * static_cast<int>(to_bytes)), into.dtype,
                                                      Walk(of, count * static_cast<int>(of_bytes)), from.dtype, units);

@@ -54,9 +54,9 @@ struct ForwardPlace {
 };
 
 template <typename Tiling>
-__device__ __forceinline__ ForwardPlace forward_place(const AttendForward& call, const ForwardOrder& order) {
+__device__ __forceinline__ ForwardPlace forward_place(const AttendForward& call, const ForwardOrder& order, int block) {
   const int thread = thread_index(), heads = static_cast<int>(call.query.heads);
-  const auto [query_tile, unit] = order.place(block_index());
+  const auto [query_tile, unit] = order.place(block);
   const int head = unit % heads;
   return {thread,
           thread % kWarp,

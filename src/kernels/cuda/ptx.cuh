@@ -59,6 +59,46 @@ __device__ __forceinline__ void cp_async_wait() {
   asm volatile("cp.async.wait_group %0;" ::"n"(kGroups) : "memory");
 }
 
+// A barrier in two halves: who arrives goes on, who waits sees what all have written before they arrived. `phase`
+// counts the times that all have. By `count` arrivals; a count of warps, when one lane arrives behind __syncwarp() for
+// all.
+class SplitBarrier {
+ public:
+  __device__ __forceinline__ void init(int count) {
+    asm volatile("mbarrier.init.shared.b64 [%0], %1;" ::"r"(shared_address(&state_)), "r"(count) : "memory");
+  }
+  // Nobody waits any more; its place may be another's.
+  __device__ __forceinline__ void end() {
+    asm volatile("mbarrier.inval.shared.b64 [%0];" ::"r"(shared_address(&state_)) : "memory");
+  }
+  __device__ __forceinline__ void arrive() {
+    asm volatile("{\n.reg .b64 state;\nmbarrier.arrive.shared.b64 state, [%0];\n}" ::"r"(shared_address(&state_))
+                 : "memory");
+  }
+  // For the phase of this parity to be over.
+  __device__ __forceinline__ void wait(int phase) {
+    std::uint32_t over;
+    do {
+#if __CUDA_ARCH__ >= 900
+      asm volatile(
+          "{\n.reg .pred over;\nmbarrier.try_wait.parity.shared.b64 over, [%1], %2;\nselp.b32 %0, 1, 0, over;\n}"
+          : "=r"(over)
+          : "r"(shared_address(&state_)), "r"(phase % 2)
+          : "memory");
+#else
+      asm volatile(
+          "{\n.reg .pred over;\nmbarrier.test_wait.parity.shared.b64 over, [%1], %2;\nselp.b32 %0, 1, 0, over;\n}"
+          : "=r"(over)
+          : "r"(shared_address(&state_)), "r"(phase % 2)
+          : "memory");
+#endif
+    } while (over == 0);
+  }
+
+ private:
+  std::uint64_t state_;
+};
+
 // Four 8 x 8 matrices; lane t gives the address of row t % 8 of matrix t / 8. Register i of lane t is elements
 // [t / 4][2q, 2q+1] of matrix i, or, transposed, [2q, 2q+1][t / 4].
 __device__ __forceinline__ void ldmatrix(std::uint32_t (&registers)[4], std::uint32_t address) {

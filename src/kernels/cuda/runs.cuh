@@ -57,12 +57,14 @@ class Walk {
         run_units_(runs.run_bytes / unit_bytes),
         inner_(runs.counts[2]),
         middle_(runs.counts[1]),
-        unit_bytes_(unit_bytes) {}
+        unit_bytes_(unit_bytes),
+        one_run_(runs.run_bytes == runs.bytes()) {}
 
   __device__ int unit_bytes() const { return unit_bytes_; }
 
   template <typename T>
   __device__ T* at(std::int64_t unit) const {
+    if (one_run_) return reinterpret_cast<T*>(data_ + unit * unit_bytes_);  // as often: nothing to divide
     const Divisor::Division run = run_units_.divide(unit);
     const Divisor::Division inner = inner_.divide(run.quotient);
     const Divisor::Division middle = middle_.divide(inner.quotient);
@@ -75,6 +77,7 @@ class Walk {
   std::int64_t strides_[3] = {};
   Divisor run_units_, inner_, middle_;
   int unit_bytes_ = 1;
+  bool one_run_ = true;
 };
 
 }  // namespace orrery::kernels::cuda

@@ -1,7 +1,8 @@
-// The portable backward kernels of bf16 and fp16 against float64, in every tiling and order of adding, over every kind
-// of mask, size and head_dim, at once and in blocks.
+// The backward kernels of bf16 and fp16 against float64, those for any device in every tiling and, on a device that has
+// them, Hopper's, in either order of adding, over every kind of mask, size and head_dim, at once and in blocks.
 #include <algorithm>
 #include <cmath>
+#include <optional>
 
 #include "gpu/kernel/on_device.hpp"
 #include "kernels/cuda/attend_backward.hpp"
@@ -15,26 +16,29 @@ using Gradients = kernels::reference::Backward;
 
 constexpr float kNan = std::numeric_limits<float>::quiet_NaN();
 
-// How to run the kernel. `fitting` is `wide` wherever that runs.
+// How to run the kernel. `fitting` is `wide` wherever that runs; without tiles, the device's best kernel.
 struct Way {
-  BackwardTiles tiles;
+  std::optional<BackwardTiles> tiles;
   bool deterministic;
 
   OnDevice::Backward attend() const {
     return [way = *this](cuda::AttendBackward call) {
       call.deterministic = way.deterministic;
-      cuda::attend_backward_16bit(call, nullptr, way.tiles);
+      if (way.tiles) {
+        cuda::attend_backward_16bit(call, nullptr, *way.tiles);
+      } else {
+        cuda::attend_backward(call, nullptr);
+      }
     };
   }
 };
-constexpr Way kWays[] = {{BackwardTiles::fitting, true},
-                         {BackwardTiles::fitting, false},
-                         {BackwardTiles::narrow, true},
-                         {BackwardTiles::narrow, false}};
+constexpr Way kWays[] = {{BackwardTiles::fitting, true}, {BackwardTiles::fitting, false},
+                         {BackwardTiles::narrow, true},  {BackwardTiles::narrow, false},
+                         {std::nullopt, true},           {std::nullopt, false}};
 
 std::ostream& operator<<(std::ostream& out, const Way& way) {
-  return out << (way.tiles == BackwardTiles::narrow ? "narrow" : "fitting") << " tiles, "
-             << (way.deterministic ? "in order" : "in any order");
+  const char* tiles = way.tiles == BackwardTiles::narrow ? "narrow tiles" : "fitting tiles";
+  return out << (way.tiles ? tiles : "best kernel") << ", " << (way.deterministic ? "in order" : "in any order");
 }
 
 // P and dS are rounded before their products; all else is fp32, lse and delta included. A rounding errs by at most u

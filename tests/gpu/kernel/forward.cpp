@@ -1,9 +1,8 @@
-// The portable forward kernels of bf16 and fp16 against float64, in every tiling, over every kind of mask, size and
-// head_dim, at once and in blocks.
+// The forward kernels of bf16 and fp16, those for any device and, on a device that has them, Hopper's, against float64,
+// over every kind of mask, size and head_dim, at once and in blocks.
 #include <cmath>
 
 #include "gpu/kernel/on_device.hpp"
-#include "kernels/cuda/attend_forward.hpp"
 #include "support/catch.hpp"
 
 namespace orrery::test {
@@ -13,8 +12,13 @@ using kernels::reference::Forward;
 
 constexpr double kMinusInfinity = -std::numeric_limits<double>::infinity();
 
-OnDevice::Forward in_tiling(int variant) {
-  return [variant](const cuda::AttendForward& call) { cuda::attend_forward_16bit(call, nullptr, variant); };
+// Every test runs once with each.
+OnDevice::Forward either() {
+  const auto kernels = GENERATE(cuda::Kernels::portable, cuda::Kernels::best);
+  return [kernels](cuda::AttendForward call) {
+    call.kernels = kernels;
+    cuda::attend_forward(call, nullptr);
+  };
 }
 
 // P is rounded before its product with V, and out at the end; all else is fp32. Each rounding errs by at most u
@@ -31,57 +35,59 @@ void check_forward(const Problem& p, const Forward& expected, double lse_toleran
   CHECK((p.out.padding_intact() && p.lse.padding_intact()));
 }
 
-void check_every_tiling(Problem& p, double lse_tolerance = 1e-5) {
-  const Forward expected = forward_of(p);
-  const std::int64_t key_len = p.key.view().tokens;
-  for (int variant = 0; variant < cuda::kForwardVariants; ++variant) {
-    INFO("tiling " << variant);
-    const OnDevice device(p);
-    device.fold(0, key_len, true, true, in_tiling(variant));
-    device.fetch_out_into(p);
-    check_forward(p, expected, lse_tolerance);
-    p.out.fill_constant(std::numeric_limits<float>::quiet_NaN());
-    p.lse.fill_constant(std::numeric_limits<float>::quiet_NaN());
-  }
+void check_at_once(Problem& p, double lse_tolerance = 1e-5) {
+  const OnDevice device(p);
+  device.fold(0, p.key.view().tokens, true, true, either());
+  device.fetch_out_into(p);
+  check_forward(p, forward_of(p), lse_tolerance);
 }
 
-void check_at_once(const Shape& shape, Mask mask) {
+void check_shape(const Shape& shape, Mask mask) {
   INFO(describe(shape, mask));
   Problem p = make_problem(shape, mask);
-  check_every_tiling(p);
+  check_at_once(p);
 }
 
 TEST_CASE("16-bit forward agrees with float64 under every mask at ragged sizes") {
-  for_each_short_problem(check_at_once);
+  for_each_short_problem(check_shape);
 }
 
 TEST_CASE("16-bit forward agrees with float64 over several tiles of queries and keys") {
   for (Mask mask : {Mask::causal, Mask::window, Mask::window_sinks, Mask::documents, Mask::random}) {
-    check_at_once({Dtype::bf16, 1, 700, 1100, 2, 1, 64}, mask);
-    check_at_once({Dtype::fp16, 1, 700, 1100, 1, 1, 128}, mask);
+    check_shape({Dtype::bf16, 1, 700, 1100, 2, 1, 64}, mask);
+    check_shape({Dtype::fp16, 1, 700, 1100, 1, 1, 128}, mask);
   }
-  check_at_once({Dtype::bf16, 1, 1100, 700, 1, 1, 128}, Mask::causal);  // the first rows see nothing
+  check_shape({Dtype::bf16, 1, 1100, 700, 1, 1, 128}, Mask::causal);  // the first rows see nothing
 }
 
 // Sections of ForwardOrder: the L2 cache holds the keys and values of two of the three heads.
 TEST_CASE("16-bit forward takes the heads of a long problem in sections") {
-  check_at_once({Dtype::bf16, 1, 130, 16000, 3, 3, 256}, Mask::window);
-  check_at_once({Dtype::fp16, 1, 150, 16000, 6, 3, 256}, Mask::window_sinks);
+  check_shape({Dtype::bf16, 1, 130, 16000, 3, 3, 256}, Mask::window);
+  check_shape({Dtype::fp16, 1, 150, 16000, 6, 3, 256}, Mask::window_sinks);
 }
 
 TEST_CASE("without key ranges every query sees every key in 16-bit forward") {
   for (Dtype dtype : kShortDtypes) {
     for (std::int64_t head_dim : {24, 64, 128, 192}) {
       Problem p = make_problem({dtype, 2, 70, 150, 4, 2, head_dim}, Mask::full);
-      const Forward expected = forward_of(p);
       const OnDevice device(p);
-      for (int variant = 0; variant < cuda::kForwardVariants; ++variant) {
-        cuda::attend_forward_16bit(
-            {device.query, device.key, device.value, {}, {}, {}, {}, device.scale, true, true, device.out, device.lse},
-            nullptr, variant);
-        device.fetch_out_into(p);
-        check_forward(p, expected);
-      }
+      const DeviceArray<std::byte> scratch(std::vector<std::byte>(cuda::kForwardScratchBytes));
+      either()({device.query,
+                device.key,
+                device.value,
+                {},
+                {},
+                {},
+                {},
+                device.scale,
+                true,
+                true,
+                device.out,
+                device.lse,
+                0,
+                scratch.data()});
+      device.fetch_out_into(p);
+      check_forward(p, forward_of(p));
     }
   }
 }
@@ -96,19 +102,18 @@ TEST_CASE("a 16-bit state carried over blocks of keys is that of all of them") {
       const Forward expected = forward_of(p);
       const OnDevice device(p);
       const std::int64_t ends[] = {1, 130, 130, 201, 333};
-      int variant = 0;  // a state means the same in every tiling
       for (std::int64_t begin = 0; std::int64_t end : ends) {
-        device.fold(begin, end, begin == 0, false, in_tiling(variant++ % cuda::kForwardVariants));
+        device.fold(begin, end, begin == 0, false, either());
         begin = end;
       }
       device.fetch_out_into(p);
       CHECK((still_poisoned(p.out.memory()) && still_poisoned(p.lse.memory())));
-      device.fold(333, 333, false, true, in_tiling(0));
+      device.fold(333, 333, false, true, either());
       device.fetch_out_into(p);
       check_forward(p, expected);
 
       // The same by normalising the state that stays.
-      device.fold(0, 333, true, false, in_tiling(1));
+      device.fold(0, 333, true, false, either());
       cuda::normalize(device.state(), device.out, device.lse, nullptr);
       device.fetch_out_into(p);
       check_forward(p, expected);
@@ -139,10 +144,10 @@ TEST_CASE("the last block alone finishes a 16-bit state") {
   for (Dtype dtype : kShortDtypes) {
     Problem p = make_problem({dtype, 2, 130, 200, 3, 1, 72}, Mask::random);
     const OnDevice device(p);
-    device.fold(140, 200, true, false, in_tiling(0));
+    device.fold(140, 200, true, false, either());
     device.fetch_state_into(p);
     const auto accumulator = p.accumulator.memory(), row_max = p.row_max.memory(), row_sum = p.row_sum.memory();
-    device.fold(0, 140, false, true, in_tiling(0));
+    device.fold(0, 140, false, true, either());
     device.fetch_out_into(p);
     check_forward(p, forward_of(p));
     device.fetch_state_into(p);  // it is not written
@@ -154,7 +159,7 @@ TEST_CASE("16-bit rows that see nothing are empty, and a state that sees nothing
   for (std::int64_t head_dim : {24, 128, 256}) {
     Problem p = make_problem({Dtype::fp16, 1, 100, 80, 2, 1, head_dim}, Mask::empty_rows);
     OnDevice device(p);
-    device.fold(0, 80, true, false, in_tiling(0));
+    device.fold(0, 80, true, false, either());
     device.fetch_state_into(p);
     for (int i = 1; i < 100; i += 3) {
       CHECK((p.row_max.get(0, i, 0, 0) == kMinusInfinity && p.row_sum.get(0, i, 0, 0) == 0.0));
@@ -162,7 +167,7 @@ TEST_CASE("16-bit rows that see nothing are empty, and a state that sees nothing
     }
     const auto accumulator = p.accumulator.memory(), row_max = p.row_max.memory(), row_sum = p.row_sum.memory();
     const auto keeps_its_bits = [&] {
-      device.fold(0, 80, false, false, in_tiling(0));
+      device.fold(0, 80, false, false, either());
       device.fetch_state_into(p);
       return p.accumulator.memory() == accumulator && p.row_max.memory() == row_max && p.row_sum.memory() == row_sum;
     };
@@ -173,7 +178,7 @@ TEST_CASE("16-bit rows that see nothing are empty, and a state that sees nothing
     // Nor does it matter that another row of the tile sees something: here one that saw nothing before.
     CHECK(first_row.begin == first_row.end);
     device.ranges[0] = {3, 70, 0, 0};
-    device.fold(0, 80, false, false, in_tiling(0));
+    device.fold(0, 80, false, false, either());
     Problem after = make_problem({Dtype::fp16, 1, 100, 80, 2, 1, head_dim}, Mask::empty_rows);
     device.fetch_state_into(after);
     CHECK(after.row_sum.get(0, 0, 0, 0) > 0.0);
@@ -186,7 +191,7 @@ TEST_CASE("16-bit rows that see nothing are empty, and a state that sees nothing
     }
 
     device.ranges.assign(100, kernels::KeyRange{});
-    device.fold(0, 80, true, true, in_tiling(0));
+    device.fold(0, 80, true, true, either());
     device.fetch_out_into(p);
     CHECK(compare(p.out, std::vector<double>(static_cast<std::size_t>(100 * 2 * head_dim))).max_abs == 0.0);
     CHECK(compare(p.lse, std::vector<double>(200, kMinusInfinity)).max_abs == 0.0);
@@ -197,7 +202,7 @@ TEST_CASE("peaked 16-bit softmax keeps its precision") {
   for (Dtype dtype : kShortDtypes) {
     Problem p = make_problem({dtype, 1, 100, 700, 2, 2, 128}, Mask::causal);
     p.scale *= 8.0f;  // scores of some 30
-    check_every_tiling(p, 5e-5);
+    check_at_once(p, 5e-5);
   }
 }
 
@@ -206,7 +211,7 @@ TEST_CASE("16-bit forward takes a scale of any sign, and none") {
     for (float factor : {-1.0f, -4.0f, 0.0f}) {
       Problem p = make_problem({Dtype::bf16, 1, 130, 150, 2, 1, head_dim}, Mask::causal);
       p.scale *= factor;
-      check_every_tiling(p, 2e-5);
+      check_at_once(p, 2e-5);
     }
   }
 }
@@ -217,7 +222,7 @@ TEST_CASE("products past the range of fp16 stay finite") {
   p.key.fill([&](auto b, auto t, auto h, auto c) { return 128.0 * p.key.get(b, t, h, c); });
   p.value.fill([&](auto b, auto t, auto h, auto c) { return 8192.0 * p.value.get(b, t, h, c); });
   p.scale /= 128.0f * 128.0f;
-  check_every_tiling(p);
+  check_at_once(p);
 }
 
 // The largest score first, and after it many of which each is below the last bit of a 16-bit sum, but not of an fp32
@@ -232,8 +237,8 @@ TEST_CASE("small 16-bit terms after large ones are not lost") {
     p.scale = std::log(2.0f);
     const Forward expected = forward_of(p);
     const OnDevice device(p);
-    device.fold(0, 1, true, false, in_tiling(0));
-    device.fold(1, kKeys + 1, false, false, in_tiling(0));
+    device.fold(0, 1, true, false, either());
+    device.fold(1, kKeys + 1, false, false, either());
     device.fetch_state_into(p);
     for (int c = 0; c < kDim; ++c) {
       const double found = p.accumulator.get(0, 0, 0, c) / p.row_sum.get(0, 0, 0, 0);
@@ -245,20 +250,18 @@ TEST_CASE("small 16-bit terms after large ones are not lost") {
 TEST_CASE("16-bit outputs and states have the same bits every time") {
   for (Dtype dtype : kShortDtypes) {
     for (std::int64_t head_dim : {64, 128, 256}) {
-      for (int variant = 0; variant < cuda::kForwardVariants; ++variant) {
-        const Shape shape = {dtype, 2, 500, 700, 8, 2, head_dim};
-        Problem p = make_problem(shape, Mask::window_sinks), again = make_problem(shape, Mask::window_sinks);
-        for (Problem* run : {&p, &again}) {
-          const OnDevice device(*run);
-          device.fold(0, 301, true, false, in_tiling(variant));
-          device.fetch_state_into(*run);
-          device.fold(301, 700, false, true, in_tiling(variant));
-          device.fetch_out_into(*run);
-        }
-        CHECK((p.accumulator.memory() == again.accumulator.memory() && p.row_max.memory() == again.row_max.memory() &&
-               p.row_sum.memory() == again.row_sum.memory()));
-        CHECK((p.out.memory() == again.out.memory() && p.lse.memory() == again.lse.memory()));
+      const Shape shape = {dtype, 2, 500, 700, 8, 2, head_dim};
+      Problem p = make_problem(shape, Mask::window_sinks), again = make_problem(shape, Mask::window_sinks);
+      for (Problem* run : {&p, &again}) {
+        const OnDevice device(*run);
+        device.fold(0, 301, true, false, either());
+        device.fetch_state_into(*run);
+        device.fold(301, 700, false, true, either());
+        device.fetch_out_into(*run);
       }
+      CHECK((p.accumulator.memory() == again.accumulator.memory() && p.row_max.memory() == again.row_max.memory() &&
+             p.row_sum.memory() == again.row_sum.memory()));
+      CHECK((p.out.memory() == again.out.memory() && p.lse.memory() == again.lse.memory()));
     }
   }
 }
@@ -285,11 +288,6 @@ TEST_CASE("forward refuses 16-bit tensors that its kernels cannot take") {
   refuses([](auto& call) { call.value.tokens = 7; });
   refuses([](auto& call) { call.key_ranges.tiles = nullptr; });
   refuses([](auto& call) { call.first = false, call.accumulator.width = 8; });
-
-  device.fold(0, 8, true, true, [](const cuda::AttendForward& call) {
-    CHECK_THROWS_AS(cuda::attend_forward_16bit(call, nullptr, -1), Error);
-    CHECK_THROWS_AS(cuda::attend_forward_16bit(call, nullptr, cuda::kForwardVariants), Error);
-  });
 }
 
 }  // namespace

@@ -37,13 +37,14 @@ class OnDevice {
 
   cuda::State state() const { return {accumulator, row_max, row_sum}; }
 
-  // Folds keys [begin, end) into the state.
+  // Folds keys [begin, end) into the state. The scratch holds nothing that makes sense.
   void fold(
       std::int64_t begin, std::int64_t end, bool first, bool last,
       const Forward& attend = [](const auto& call) { cuda::attend_forward(call, nullptr); }) const {
     const DeviceRanges block(ranges_within(ranges, begin, end));
+    const DeviceArray<std::byte> scratch(std::vector<std::byte>(cuda::kForwardScratchBytes, std::byte{0xff}));
     attend({query, key.tokens(begin, end), value.tokens(begin, end), accumulator, row_max, row_sum, block.view(), scale,
-            first, last, out, lse});
+            first, last, out, lse, 0, scratch.data()});
   }
   // Adds the gradients that come from keys [begin, end). The scratch holds nothing that makes sense.
   void add_gradients(

@@ -73,6 +73,37 @@ class Run(support.ProgramTest):
         self.assertTrue(outs[0])
         self.assertEqual(outs[0], outs[1])
 
+    def test_a_margin_for_communication(self):
+        result = on_device(2, LINKS[0], "--sm-margin", 20, "--verify", "sample", "--json", self.path("json"))
+        self.assert_good(result)
+        with open(self.path("json")) as file:
+            self.assertEqual(json.load(file)["plan"]["sm_margin"], 20)
+        self.assert_refused(on_device(2, LINKS[0], "--sm-margin", 100000), "margin of 100000", "multiprocessors")
+
+    def test_which_kernels_ran_is_said(self):
+        self.assert_good(support.alone("info", "--json", self.path("info.json")))
+        with open(self.path("info.json")) as file:
+            best = json.load(file)["cuda_devices"][0]["kernels"]
+        self.assertIn(best, ("hopper", "portable"))
+        for kernels, forward in (("best", best), ("portable", "portable")):
+            result = on_device(2, LINKS[0], "--kernels", kernels, "--verify", "sample", "--json", self.path("json"))
+            self.assert_good(result)
+            with open(self.path("json")) as file:
+                ran = json.load(file)["plan"]["kernels"]
+            self.assertEqual(ran["forward"], forward)
+            self.assertIn(ran["backward"], (best, "portable") if kernels == "best" else ("portable",))
+            self.assertIn(f"{forward} kernels", result.stdout)
+
+    def test_what_a_step_takes_of_the_host_is_measured(self):
+        self.assert_good(mpi(1, "bench", "--suite", "overhead", "--device", "cuda", "--repeat", 50, "--warmup", 5,
+                             "--json", self.path("json")))
+        with open(self.path("json")) as file:
+            rows = {row["bench"]["row"]: row["bench"] for row in json.load(file)["rows"]}
+        issued, in_graph = rows["host time to issue a step"], rows["host time of a step in a CUDA graph"]
+        self.assertGreater(issued["steps"], 5)
+        self.assertLess(0, in_graph["seconds_per_step"])
+        self.assertLess(in_graph["seconds_per_step"], issued["seconds_per_step"])
+
     def test_an_unknown_link_is_refused(self):
         self.assert_refused(on_device(2, "carrier-pigeon"), "carrier-pigeon")
 

@@ -88,6 +88,53 @@ TEST_CASE("the same schedule gives the same bits every run, and again on the sam
   }
 }
 
+TEST_CASE("a margin of multiprocessors changes no bit") {
+  AttentionOptions with_margin = on_device();
+  with_margin.sm_margin = cuda_devices().at(0).multiprocessors / 3;
+  for (Dtype dtype : {Dtype::fp32, Dtype::bf16, Dtype::fp16}) {
+    for (int world_size : {1, 4}) {
+      INFO(to_string(dtype) << " P=" << world_size);
+      const AttentionProblem problem = problem_of("causal", dtype, 128);
+      const Sharded whole = run_sharded(problem, {"zigzag", "ring", true, true}, world_size, on_device());
+      const Sharded part = run_sharded(problem, {"zigzag", "ring", true, true}, world_size, with_margin, 0, 2);
+      require_right(part.verification, dtype);
+      REQUIRE(part.bytes == whole.bytes);
+    }
+  }
+}
+
+TEST_CASE("portable kernels run where they are asked for") {
+  AttentionOptions portable = on_device();
+  portable.portable_kernels = true;
+  const PlanOptions forward = {"zigzag", "ring", false, true};
+  for (Dtype dtype : {Dtype::fp32, Dtype::bf16, Dtype::fp16}) {
+    const AttentionProblem problem = problem_of("causal", dtype, 128);
+    require_right(run_sharded(problem, {"zigzag", "ring", true, true}, 3, portable).verification, dtype);
+    run_in_process(1, {.timeout_seconds = 60}, [&](World& world) {
+      const Plan plan = make_plan(problem, world.topology(), forward);
+      const bool exact = dtype == Dtype::fp32;
+      const std::string best = exact ? "fp32" : cuda_kernels(cuda_devices().at(0));
+      REQUIRE(Attention(world, plan, on_device()).kernels(Pass::forward) == best);
+      REQUIRE(Attention(world, plan, portable).kernels(Pass::forward) == (exact ? "fp32" : "portable"));
+      REQUIRE(Attention(world, plan, portable).kernels(Pass::backward).empty());
+    });
+  }
+}
+
+TEST_CASE("a margin that leaves no multiprocessor is refused") {
+  AttentionOptions options = on_device();
+  const PlanOptions forward = {"zigzag", "ring", false, true};
+  const int all = cuda_devices().at(0).multiprocessors;
+  options.sm_margin = all;
+  REQUIRE_THROWS_WITH(run_sharded(problem_of("causal", Dtype::bf16), forward, 2, options),
+                      ContainsSubstring(concat("leaves none of the ", all, " multiprocessors")));
+  options.sm_margin = -1;
+  REQUIRE_THROWS_WITH(run_sharded(problem_of("causal", Dtype::bf16), forward, 1, options),
+                      ContainsSubstring("margin of -1"));
+  options.sm_margin = all - 1;
+  REQUIRE(run_sharded(problem_of("causal", Dtype::bf16), forward, 1, options).verification.wrong == 0);
+}
+
 TEST_CASE("what a device's kernels do not take is refused by name") {
   AttentionProblem odd = problem_of("causal", Dtype::bf16, 68);
   REQUIRE_THROWS_WITH(run_sharded(odd, {"zigzag", "ring", false, true}, 2, on_device()), ContainsSubstring("head_dim"));

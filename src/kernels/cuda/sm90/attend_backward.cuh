@@ -10,7 +10,7 @@
 // shared memory and dK and dV in registers, while the query tiles that see these keys pass by, each with every query
 // head of the group. Three warpgroups of 128 threads have roles, joined by barriers in shared memory:
 //
-//   producer, warp 0      finds the steps (backward_visits.cuh); copies Q and dO of a step into one of two stages,
+//   producer, warp 0      finds the steps (backward_walk.cuh); copies Q and dO of a step into one of two stages,
 //                         and K and V at the first step of a tile; brings lse, delta and, where not every query of the
 //                         step sees every key, bits that say who sees whom
 //   producer, warps 1, 2  carriers, one a consumer: add its half of dQ in global memory, when it is its turn
@@ -45,6 +45,7 @@
 #include "kernels/cuda/backward_args.cuh"
 #include "kernels/cuda/backward_visits.cuh"
 #include "kernels/cuda/ptx.cuh"
+#include "kernels/cuda/sm90/backward_walk.cuh"
 #include "kernels/cuda/sm90/ptx.cuh"
 
 namespace orrery::kernels::cuda::sm90 {
@@ -231,7 +232,7 @@ class BackwardBlock {
       const std::int32_t batch = unit / args_.kv_heads, kv_head = unit % args_.kv_heads;
 
       const Rule rule = {args_.bounds, args_.query_len, args_.key_len, key_tile};
-      shared_.walk.begin_alone(rule);
+      shared_.walk.begin(rule);
       Step now = shared_.walk.next(rule, args_.group);
       if (now.tile < 0) continue;
       bool first = true;

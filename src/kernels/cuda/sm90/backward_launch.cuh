@@ -19,9 +19,8 @@ Rows<T> rows_of(const TensorView& tensor) {
   return {static_cast<T*>(tensor.data), tensor.batch_stride, tensor.token_stride, tensor.head_stride};
 }
 
-// sm_margin: processors to leave to others.
 template <typename Element, typename Tiling>
-void launch_backward(const AttendBackward& call, int sm_margin, device::StreamHandle stream) {
+void launch_backward(const AttendBackward& call, device::StreamHandle stream) {
   constexpr int kBytes = static_cast<int>(sizeof(BackwardShared<Element, Tiling>));
   static_assert(kBytes <= 227 << 10, "a block of sm_90 has 227 KiB of shared memory");
   const std::int64_t query_tiles = (call.query.tokens - 1) / Tiling::kQueries + 1;
@@ -59,7 +58,10 @@ void launch_backward(const AttendBackward& call, int sm_margin, device::StreamHa
   int device = 0, processors = 0;
   ORRERY_CUDA_CHECK(cudaGetDevice(&device));
   ORRERY_CUDA_CHECK(cudaDeviceGetAttribute(&processors, cudaDevAttrMultiProcessorCount, device));
-  const std::int64_t blocks = std::min<std::int64_t>(std::max(processors - sm_margin, 1), tickets);
+  // A block fills a multiprocessor, so that a smaller grid leaves whole ones free.
+  ORRERY_CHECK(call.sm_margin >= 0 && call.sm_margin < processors, "a margin of ", call.sm_margin, " of ", processors,
+               " multiprocessors");
+  const std::int64_t blocks = std::min<std::int64_t>(processors - call.sm_margin, tickets);
   args.tickets = static_cast<std::int32_t>(tickets);
   const std::int64_t counted = 1 + (call.deterministic ? call.query.batch * call.query.heads * query_tiles : 0);
 
@@ -71,9 +73,9 @@ void launch_backward(const AttendBackward& call, int sm_margin, device::StreamHa
 }
 
 template <Dtype kDtype, int kDim>
-void launch_attend_backward(const AttendBackward& call, int sm_margin, device::StreamHandle stream) {
+void launch_attend_backward(const AttendBackward& call, device::StreamHandle stream) {
   using Element = std::conditional_t<kDtype == Dtype::bf16, __nv_bfloat16, __half>;
-  launch_backward<Element, BackwardTiling<kDim>>(call, sm_margin, stream);
+  launch_backward<Element, BackwardTiling<kDim>>(call, stream);
 }
 
 }  // namespace orrery::kernels::cuda::sm90

@@ -40,8 +40,18 @@ __device__ __forceinline__ void fence_barrier_init() {
 __device__ __forceinline__ void barrier_arrive(Barrier& barrier) {
   asm volatile("mbarrier.arrive.shared::cta.b64 _, [%0];" ::"r"(shared_address(&barrier)) : "memory");
 }
-// One arrival at the barrier at the same offset in the block `rank` of the cluster (mapa, 9.7.9.24).
+// One arrival at the barrier at the same offset in the block `rank` of the cluster (mapa, 9.7.9.24). The first orders
+// nothing, and is for saying that the tensor cores have read something; the second comes after all of the thread's
+// reads and writes, and takes as long as a fence does.
 __device__ __forceinline__ void barrier_arrive_remote(Barrier& barrier, int rank) {
+  asm volatile(
+      "{\n\t.reg .b32 remote;\n\t"
+      "mapa.shared::cluster.u32 remote, %0, %1;\n\t"
+      "mbarrier.arrive.shared::cluster.b64 _, [remote];\n\t}" ::"r"(shared_address(&barrier)),
+      "r"(rank)
+      : "memory");
+}
+__device__ __forceinline__ void barrier_release_remote(Barrier& barrier, int rank) {
   asm volatile(
       "{\n\t.reg .b32 remote;\n\t"
       "mapa.shared::cluster.u32 remote, %0, %1;\n\t"
@@ -75,6 +85,18 @@ __device__ __forceinline__ void named_barrier_sync(int id, int threads) {
 }
 __device__ __forceinline__ void named_barrier_arrive(int id, int threads) {
   asm volatile("bar.arrive %0, %1;" ::"r"(id), "r"(threads) : "memory");
+}
+
+// Writes a word at the same offset in the block `rank` of the cluster, and tells the barrier there of its four bytes
+// (9.7.9.12, st.async).
+__device__ __forceinline__ void store_remote(int* at, int value, Barrier& barrier, int rank) {
+  asm volatile(
+      "{\n\t.reg .b32 into, told;\n\t"
+      "mapa.shared::cluster.u32 into, %0, %3;\n\t"
+      "mapa.shared::cluster.u32 told, %2, %3;\n\t"
+      "st.async.shared::cluster.mbarrier::complete_tx::bytes.b32 [into], %1, [told];\n\t}" ::"r"(shared_address(at)),
+      "r"(value), "r"(shared_address(&barrier)), "r"(rank)
+      : "memory");
 }
 
 // Of all threads of a cluster (9.7.13.4, barrier.cluster).

@@ -8,14 +8,14 @@ namespace orrery::kernels::cuda::sm90 {
 namespace {
 
 template <Dtype kDtype>
-void dispatch(const AttendBackward& call, int sm_margin, device::StreamHandle stream) {
-  if (call.query.width <= 64) return launch_attend_backward<kDtype, 64>(call, sm_margin, stream);
-  launch_attend_backward<kDtype, 128>(call, sm_margin, stream);
+void dispatch(const AttendBackward& call, device::StreamHandle stream) {
+  if (call.query.width <= 64) return launch_attend_backward<kDtype, 64>(call, stream);
+  launch_attend_backward<kDtype, 128>(call, stream);
 }
 
 }  // namespace
 
-void attend_backward(const AttendBackward& call, int sm_margin, device::StreamHandle stream) {
+void attend_backward_16bit(const AttendBackward& call, device::StreamHandle stream) {
   const TensorView& query = call.query;
   if (query.elements() == 0 || call.key.elements() == 0) return;
   ORRERY_CHECK(query.width <= kMaxBackwardHeadDim && query.width % 8 == 0, "head_dim ", query.width);
@@ -25,9 +25,9 @@ void attend_backward(const AttendBackward& call, int sm_margin, device::StreamHa
                "key ranges that are not aligned to their size: ", call.key_ranges.rows);
   for (const TensorView& gradient : {call.grad_query, call.grad_key, call.grad_value}) check_float_groups(gradient, 4);
   if (query.dtype == Dtype::bf16) {
-    dispatch<Dtype::bf16>(call, sm_margin, stream);
+    dispatch<Dtype::bf16>(call, stream);
   } else {
-    dispatch<Dtype::fp16>(call, sm_margin, stream);
+    dispatch<Dtype::fp16>(call, stream);
   }
 }
 

@@ -1,0 +1,540 @@
+// The forward kernel of 16-bit tensors on Hopper, with the division of labour of FlashAttention-3 (Shah et al.,
+// 2024). A block of threads stays on its multiprocessor and takes one tile of query rows of one head after the other.
+// Its first warpgroup is the *producer*: one thread of it has the copy unit bring Q, and then the tiles of keys and
+// values that these rows see, each into the oldest stage as soon as that is free, and so runs ahead into the next
+// tile of rows. The others are *consumers* of 64 rows each. A visit of a consumer to a tile of keys:
+//
+//   S = Q K^T;  new maxima;  P = 2^(S - maximum);  accumulator rescaled;  accumulator += P V
+//
+// What hides the exponentials is another consumer's products. Three consumers do, each waiting for its own products
+// at once; 192 rows then share every tile of keys that is brought. Where registers allow it, a consumer also hides
+// them behind its own (`kOverlap`): it issues the next S before P V, and finds P while the tensor cores are busy with
+// P V.
+//
+//   consumer 0   | S0 | softmax | P V0 S1 | softmax |  ...
+//   consumer 1        | S0 | softmax | P V0 S1 | softmax |  ...
+//   consumer 2             | S0 | softmax | P V0 S1 | softmax |  ...
+#pragma once
+
+#include <cuda.h>
+
+#include <climits>
+#include <cmath>
+#include <cstdint>
+
+#include "kernels/cuda/attend.hpp"
+#include "kernels/cuda/forward_rows.cuh"
+#include "kernels/cuda/forward_tiles.cuh"
+#include "kernels/cuda/sm90/ptx.cuh"
+
+namespace orrery::kernels::cuda::sm90 {
+
+template <int kDim_, int kKeyTile_, int kStages_, int kConsumers_, bool kOverlap_, bool kTurns_>
+struct ForwardTiling {
+  static constexpr int kDim = kDim_, kKeyTile = kKeyTile_, kStages = kStages_, kConsumers = kConsumers_;
+  // Whether a consumer has S of the next visit under way beside P V, and whether consumers take turns at issuing.
+  static constexpr bool kOverlap = kOverlap_, kTurns = kTurns_;
+  static constexpr int kThreads = (1 + kConsumers) * kWarpgroup;
+  static constexpr int kConsumerRows = 64, kQueryTile = kConsumers * kConsumerRows;
+  static constexpr int kPanels = (kDim + kPanelColumns - 1) / kPanelColumns;
+  static constexpr int kRowBlocks = 1, kColumnBlocks = kDim / 8;          // of a warp, as ForwardRows has them
+  static constexpr int kScores = kKeyTile / 2, kAccumulators = kDim / 2;  // registers of a thread
+  static constexpr int kProducerRegisters = kConsumers == 2 ? 40 : 32;
+  static constexpr int kConsumerRegisters = kConsumers == 2 ? 232 : 160;
+  static_assert(kConsumers == 2 || kConsumers == 3, "registers are divided for these");
+  static_assert(kConsumerRows == kRangeTile, "range bounds are given for the rows of a consumer");
+  static_assert(kDim % 32 == 0 && kDim <= 256, "an accumulator is one product wide, and out leaves by 32 columns");
+  static_assert(kKeyTile % 16 == 0, "a product's depth goes in steps of 16");
+  static_assert(kProducerRegisters + kConsumers * kConsumerRegisters <= 65536 / kThreads / 8 * 8 * (1 + kConsumers),
+                "registers are redistributed, not made");
+};
+
+// What the kernel is called with. Maps: boxes of kQueryTile rows of query, of kKeyTile of key and value.
+struct ForwardLaunch {
+  AttendForward call;
+  ForwardOrder order;
+  float scale_log2;      // positive; scores times it are in units of log 2
+  std::int32_t tickets;  // tiles of rows
+  std::int32_t* ticket;  // 0 at the launch
+};
+struct ForwardMaps {
+  CUtensorMap query, key, value;
+};
+
+// A tile of rows: whose they are, and the keys they see, all together and by consumer. `batch` -1: there are no more.
+template <typename Tiling>
+struct ForwardWork {
+  int first_row, batch, head;
+  KeyVisits<Tiling::kKeyTile> visits;
+  RangeBounds bounds[Tiling::kConsumers];
+};
+
+template <typename Element, int kRows, int kPanels>
+struct alignas(kSwizzleRows* kPanelRowBytes) Panels {
+  Element elements[kPanels][kRows][kPanelColumns];
+  static constexpr int kPanelBytes = kRows * kPanelRowBytes, kBytes = kPanels * kPanelBytes;
+  static_assert(kPanelBytes % (kSwizzleRows * kPanelRowBytes) == 0, "panels keep to the swizzle's period");
+};
+
+template <typename Element, typename Tiling>
+struct ForwardShared {
+  Panels<Element, Tiling::kQueryTile, Tiling::kPanels> query;
+  Panels<Element, Tiling::kKeyTile, Tiling::kPanels> key[Tiling::kStages], value[Tiling::kStages];
+  ForwardWork<Tiling> work[2];
+  Barrier query_full, query_empty;
+  Barrier key_full[Tiling::kStages], key_empty[Tiling::kStages];
+  Barrier value_full[Tiling::kStages], value_empty[Tiling::kStages];
+};
+
+// Which stage the n-th tile of keys, or of values, has, and the parity of the barriers' phase that is about it.
+template <int kStages>
+struct Place {
+  std::uint32_t number = 0;
+  __device__ __forceinline__ int stage() const { return static_cast<int>(number % kStages); }
+  __device__ __forceinline__ std::uint32_t parity() const { return number / kStages % 2; }
+};
+
+template <typename Element, typename Tiling>
+class ForwardProducer {
+  using Shared = ForwardShared<Element, Tiling>;
+
+ public:
+  __device__ __forceinline__ ForwardProducer(Shared& shared, const ForwardLaunch& launch, const ForwardMaps& maps)
+      : shared_(shared), launch_(launch), maps_(maps) {}
+
+  // By one thread.
+  __device__ __forceinline__ void run() {
+    prefetch_map(&maps_.query);
+    prefetch_map(&maps_.key);
+    prefetch_map(&maps_.value);
+    std::uint32_t tiles = 0;  // brought so far
+    int ticket = block_index();
+    while (ticket < launch_.tickets) {
+      const ForwardWork<Tiling> work = work_of(ticket);
+      ticket = static_cast<int>(gridDim.x) + atomicAdd(launch_.ticket, 1);  // asked for early: the counter is far away
+      if (work.visits.count() == 0 && !launch_.call.first && !launch_.call.last) continue;
+      barrier_wait(shared_.query_empty, tiles % 2 ^ 1);
+      hand_over(work, tiles++);
+      for (int visit = 0; visit < work.visits.count(); ++visit) {
+        bring(shared_.key, shared_.key_full, shared_.key_empty, maps_.key, key_, work, visit);
+        if (visit > 0)
+          bring(shared_.value, shared_.value_full, shared_.value_empty, maps_.value, value_, work, visit - 1);
+      }
+      if (work.visits.count() > 0) {
+        bring(shared_.value, shared_.value_full, shared_.value_empty, maps_.value, value_, work,
+              work.visits.count() - 1);
+      }
+    }
+    barrier_wait(shared_.query_empty, tiles % 2 ^ 1);
+    hand_over({0, -1, 0, {}}, tiles);
+  }
+
+ private:
+  __device__ __forceinline__ ForwardWork<Tiling> work_of(int ticket) const {
+    const AttendForward& call = launch_.call;
+    const auto [query_tile, unit] = launch_.order.place(ticket);
+    const int heads = static_cast<int>(call.query.heads);
+    const int query_len = static_cast<int>(call.query.tokens), key_len = static_cast<int>(call.key.tokens);
+    ForwardWork<Tiling> work = {query_tile * Tiling::kQueryTile, unit / heads, unit % heads,
+                                key_visits<Tiling>(call.key_ranges, query_tile, query_len, key_len)};
+#pragma unroll
+    for (int consumer = 0; consumer < Tiling::kConsumers; ++consumer) {
+      const int tile = query_tile * Tiling::kConsumers + consumer;
+      if (tile * kRangeTile >= query_len) {
+        work.bounds[consumer] = {INT_MAX, 0, 0, INT_MAX, INT_MAX, 0};
+      } else if (call.key_ranges.rows == nullptr) {
+        work.bounds[consumer] = {0, key_len, 0, key_len, INT_MAX, 0};
+      } else {
+        work.bounds[consumer] = call.key_ranges.tiles[tile];
+      }
+    }
+    return work;
+  }
+
+  // Tells the consumers, who see `work` when query_full says that Q is there too.
+  __device__ __forceinline__ void hand_over(const ForwardWork<Tiling>& work, std::uint32_t tile) {
+    shared_.work[tile % 2] = work;
+    if (work.batch < 0 || work.visits.count() == 0) {
+      barrier_arrive(shared_.query_full);
+      return;
+    }
+    barrier_expect(shared_.query_full, shared_.query.kBytes);
+#pragma unroll
+    for (int panel = 0; panel < Tiling::kPanels; ++panel) {
+      copy_box(shared_address(shared_.query.elements[panel]), &maps_.query, shared_.query_full, panel * kPanelColumns,
+               work.first_row, work.head, work.batch, kEvictFirst);
+    }
+  }
+
+  template <typename Tile>
+  __device__ __forceinline__ void bring(Tile (&tiles)[Tiling::kStages], Barrier (&full)[Tiling::kStages],
+                                        Barrier (&empty)[Tiling::kStages], const CUtensorMap& map,
+                                        Place<Tiling::kStages>& place, const ForwardWork<Tiling>& work, int visit) {
+    const int stage = place.stage();
+    const int kv_head = work.head / static_cast<int>(launch_.call.query.heads / launch_.call.key.heads);
+    barrier_wait(empty[stage], place.parity() ^ 1);
+    barrier_expect(full[stage], Tile::kBytes);
+#pragma unroll
+    for (int panel = 0; panel < Tiling::kPanels; ++panel) {
+      copy_box(shared_address(tiles[stage].elements[panel]), &map, full[stage], panel * kPanelColumns,
+               work.visits.first_key(visit), kv_head, work.batch, kEvictLast);
+    }
+    ++place.number;
+  }
+
+  Shared& shared_;
+  const ForwardLaunch& launch_;
+  const ForwardMaps& maps_;
+  Place<Tiling::kStages> key_, value_;
+};
+
+template <typename Element, typename Tiling>
+class ForwardConsumer {
+  using Shared = ForwardShared<Element, Tiling>;
+  using Score = Wgmma<Element, Tiling::kKeyTile>;
+  using Fold = Wgmma<Element, Tiling::kDim>;
+  static constexpr int kTurn = 1;  // the named barrier of the first consumer's turn
+
+ public:
+  __device__ __forceinline__ ForwardConsumer(Shared& shared, const ForwardLaunch& launch, int consumer)
+      : shared_(shared), launch_(launch), consumer_(consumer) {}
+
+  __device__ __forceinline__ void run() {
+    if (consumer_ == Tiling::kConsumers - 1) pass_turn();
+    for (std::uint32_t tile = 0;; ++tile) {
+      barrier_wait(shared_.query_full, tile % 2);
+      const ForwardWork<Tiling>& work = shared_.work[tile % 2];
+      if (work.batch < 0) return;
+      attend(work);
+    }
+  }
+
+ private:
+  // Where a thread stands. Asked for where it is wanted: the loop over keys needs the registers.
+  __device__ __forceinline__ ForwardPlace place(const ForwardWork<Tiling>& work) const {
+    const int warp = thread_index() % kWarpgroup / kWarp;
+    const int group = static_cast<int>(launch_.call.query.heads / launch_.call.key.heads);
+    return {thread_index() % kWarpgroup,
+            thread_index() % kWarp,
+            consumer_ * Tiling::kConsumerRows + warp * 16,
+            work.first_row / Tiling::kQueryTile,
+            work.first_row,
+            work.batch,
+            work.head,
+            work.head / group};
+  }
+
+  __device__ __forceinline__ void attend(const ForwardWork<Tiling>& work) {
+    ForwardRows<Tiling> rows;
+    load_state(rows, launch_.call, place(work));
+    if (work.visits.count() == 0) {
+      release(shared_.query_empty);
+    } else if constexpr (Tiling::kOverlap) {
+      visit_overlapped(work, rows);
+    } else {
+      visit_in_order(work, rows);
+    }
+    if (launch_.call.last) {
+      store_out(rows, place(work));
+    } else {
+      store_state(rows, launch_.call, place(work));
+    }
+  }
+
+  // The visits one after the other. Those before the first and after the last of which any of the consumer's own rows
+  // sees something are passed over.
+  __device__ __forceinline__ void visit_in_order(const ForwardWork<Tiling>& work, ForwardRows<Tiling>& rows) {
+    auto& accumulator = reinterpret_cast<float(&)[Tiling::kAccumulators]>(rows.accumulator);
+    const RangeBounds& bounds = work.bounds[consumer_];
+    const int count = work.visits.count();
+    int begin = 0, end = count;
+    while (begin < end && !sees(bounds, work.visits.first_key(begin))) ++begin;
+    while (begin < end && !sees(bounds, work.visits.first_key(end - 1))) --end;
+    if (begin == end) release(shared_.query_empty);
+    pass_over(begin);
+#pragma unroll 1
+    for (int visit = begin; visit < end; ++visit) {
+      float scores[Tiling::kScores], factor[2];
+      std::uint32_t p[Tiling::kScores / 2];
+      barrier_wait(shared_.key_full[key_.stage()], key_.parity());
+      issue_score(scores);
+      wgmma_wait<0>();
+      finish_scores(work, visit, end, scores);
+      find_probabilities(scores, rows, factor);
+      round(p, scores);
+      rescale(rows, factor);
+      barrier_wait(shared_.value_full[value_.stage()], value_.parity());
+      issue_fold(accumulator, p);
+      wgmma_wait<0>();
+      finish_fold(accumulator);
+    }
+    pass_over(count - end);
+  }
+  __device__ __forceinline__ void pass_over(int visits) {
+#pragma unroll 1
+    for (int visit = 0; visit < visits; ++visit) {
+      barrier_wait(shared_.key_full[key_.stage()], key_.parity());
+      release(shared_.key_empty[key_.stage()]);
+      ++key_.number;
+      barrier_wait(shared_.value_full[value_.stage()], value_.parity());
+      release(shared_.value_empty[value_.stage()]);
+      ++value_.number;
+    }
+  }
+
+  // The same with S of a visit issued before P V of the one before it. There is at least one visit.
+  __device__ __forceinline__ void visit_overlapped(const ForwardWork<Tiling>& work, ForwardRows<Tiling>& rows) {
+    auto& accumulator = reinterpret_cast<float(&)[Tiling::kAccumulators]>(rows.accumulator);
+    const int count = work.visits.count();
+    float scores[Tiling::kScores], factor[2];
+    std::uint32_t p[Tiling::kScores / 2];
+
+    barrier_wait(shared_.key_full[key_.stage()], key_.parity());
+    issue_score(scores);
+    wgmma_wait<0>();
+    finish_scores(work, 0, count, scores);
+    find_probabilities(scores, rows, factor);
+    round(p, scores);
+    rescale(rows, factor);
+#pragma unroll 1
+    for (int visit = 1; visit < count; ++visit) {
+      barrier_wait(shared_.key_full[key_.stage()], key_.parity());
+      wait_for_turn();
+      issue_score(scores);
+      barrier_wait(shared_.value_full[value_.stage()], value_.parity());
+      issue_fold(accumulator, p);
+      pass_turn();
+      wgmma_wait<1>();
+      finish_scores(work, visit, count, scores);
+      find_probabilities(scores, rows, factor);
+      wgmma_wait<0>();
+      keep(p);
+      finish_fold(accumulator);
+      round(p, scores);
+      rescale(rows, factor);
+    }
+    barrier_wait(shared_.value_full[value_.stage()], value_.parity());
+    issue_fold(accumulator, p);
+    wgmma_wait<0>();
+    finish_fold(accumulator);
+  }
+  __device__ __forceinline__ void finish_scores(const ForwardWork<Tiling>& work, int visit, int count,
+                                                float (&scores)[Tiling::kScores]) {
+    keep(scores);
+    release(shared_.key_empty[key_.stage()]);
+    ++key_.number;
+    if (visit + 1 == count) release(shared_.query_empty);
+    const int first_key = work.visits.first_key(visit);
+    if (!sees_all(work.bounds[consumer_], first_key)) mask(scores, work, first_key);
+  }
+  __device__ __forceinline__ void finish_fold(float (&accumulator)[Tiling::kAccumulators]) {
+    keep(accumulator);
+    release(shared_.value_empty[value_.stage()]);
+    ++value_.number;
+  }
+
+  // Whether any, and whether every, of the rows sees something, and all, of a tile of keys.
+  static __device__ __forceinline__ bool sees(const RangeBounds& rows, int first_key) {
+    const int end = first_key + Tiling::kKeyTile;
+    return (rows.first < end && first_key < rows.last) || (rows.sink_first < end && first_key < rows.sink_last);
+  }
+  static __device__ __forceinline__ bool sees_all(const RangeBounds& rows, int first_key) {
+    return rows.full_begin <= first_key && first_key + Tiling::kKeyTile <= rows.full_end;
+  }
+
+  // Turns.
+
+  __device__ __forceinline__ void wait_for_turn() const {
+    if (Tiling::kTurns) named_barrier_sync(kTurn + consumer_, 2 * kWarpgroup);
+  }
+  __device__ __forceinline__ void pass_turn() const {
+    if (Tiling::kTurns) named_barrier_arrive(kTurn + (consumer_ + 1) % Tiling::kConsumers, 2 * kWarpgroup);
+  }
+
+  // Says to the producer that a warp has read what it is to read.
+  __device__ __forceinline__ void release(Barrier& empty) const {
+    if (thread_index() % kWarp == 0) barrier_arrive(empty);
+  }
+
+  // Products.
+
+  // scores = Q K^T, under way.
+  __device__ __forceinline__ void issue_score(float (&scores)[Tiling::kScores]) const {
+    constexpr int kSteps = Tiling::kDim / 16, kPanelSteps = kPanelColumns / 16;
+    const auto q = depth_along_rows(shared_address(shared_.query.elements[0][consumer_ * Tiling::kConsumerRows]));
+    const auto k = depth_along_rows(shared_address(shared_.key[key_.stage()].elements));
+    wgmma_fence();
+#pragma unroll
+    for (int step = 0; step < kSteps; ++step) {
+      const int panel = step / kPanelSteps, column_bytes = step % kPanelSteps * 32;
+      const auto k_step = k.plus(panel * shared_.key[0].kPanelBytes + column_bytes);
+      Score::shared(scores, q.plus(panel * shared_.query.kPanelBytes + column_bytes), k_step, step > 0);
+    }
+    wgmma_commit();
+  }
+
+  // accumulator += P V, under way.
+  __device__ __forceinline__ void issue_fold(float (&accumulator)[Tiling::kAccumulators],
+                                             const std::uint32_t (&p)[Tiling::kScores / 2]) const {
+    const auto v =
+        depth_across_rows(shared_address(shared_.value[value_.stage()].elements), shared_.value[0].kPanelBytes);
+    wgmma_fence();
+#pragma unroll
+    for (int step = 0; step < Tiling::kKeyTile / 16; ++step) {
+      Fold::template registers<Depth::across_rows>(accumulator, p + 4 * step, v.plus(step * 16 * kPanelRowBytes), true);
+    }
+    wgmma_commit();
+  }
+
+  // Arithmetic on the registers of a thread: rows g = lane / 4 and g + 8 of the warp's 16, of every 8 keys two.
+
+  // Scores of keys that a row does not see become -inf.
+  __device__ __forceinline__ void mask(float (&scores)[Tiling::kScores], const ForwardWork<Tiling>& work,
+                                       int first_key) const {
+    const AttendForward& call = launch_.call;
+    const ForwardPlace at = place(work);
+#pragma unroll
+    for (int half = 0; half < 2; ++half) {
+      const int row = at.first_row + at.lane_row() + 8 * half;
+      int4 range{0, static_cast<int>(call.key.tokens), 0, 0};
+      if (call.key_ranges.rows != nullptr) {
+        range = row < call.query.tokens ? __ldg(reinterpret_cast<const int4*>(call.key_ranges.rows + row)) : int4{};
+      }
+#pragma unroll
+      for (int word = 0; word < Tiling::kKeyTile; word += 32) {
+        const std::uint32_t bits = visible_bits(range, first_key + word + at.lane % 4 * 2);
+#pragma unroll
+        for (int n = word; n < Tiling::kKeyTile && n < word + 32; n += 8) {
+#pragma unroll
+          for (int i = 0; i < 2; ++i) {
+            if ((bits >> (n - word + i) & 1) == 0) scores[n / 2 + 2 * half + i] = -INFINITY;
+          }
+        }
+      }
+    }
+  }
+
+  // scores become P, the maxima those of all scores so far; factor: 2^(old maximum - new).
+  __device__ __forceinline__ void find_probabilities(float (&scores)[Tiling::kScores], ForwardRows<Tiling>& rows,
+                                                     float (&factor)[2]) const {
+#pragma unroll
+    for (int half = 0; half < 2; ++half) {
+      float top = fmaxf(scores[2 * half], scores[2 * half + 1]);
+#pragma unroll
+      for (int n = 4; n < Tiling::kScores; n += 4) {
+        top = fmaxf(top, fmaxf(scores[n + 2 * half], scores[n + 2 * half + 1]));
+      }
+      const float raised = fmaxf(rows.row_max[0][half], quad_max(top) * launch_.scale_log2);
+      factor[half] = exp2_approx(rows.row_max[0][half] - raised);
+      rows.row_max[0][half] = raised;
+      rows.row_sum[0][half] *= factor[half];
+#pragma unroll
+      for (int n = 0; n < Tiling::kScores; n += 4) {
+#pragma unroll
+        for (int i = 0; i < 2; ++i) {
+          float& s = scores[n + 2 * half + i];
+          s = exp2_approx(fmaf(s, launch_.scale_log2, -raised));
+          rows.row_sum[0][half] += s;
+        }
+      }
+    }
+  }
+
+  __device__ __forceinline__ void round(std::uint32_t (&p)[Tiling::kScores / 2],
+                                        const float (&scores)[Tiling::kScores]) const {
+#pragma unroll
+    for (int i = 0; i < Tiling::kScores / 2; ++i) p[i] = pack<Element>(scores[2 * i], scores[2 * i + 1]);
+  }
+
+  __device__ __forceinline__ void rescale(ForwardRows<Tiling>& rows, const float (&factor)[2]) const {
+    if (!__any_sync(kAllLanes, factor[0] != 1.0f || factor[1] != 1.0f)) return;
+#pragma unroll
+    for (auto& fragment : rows.accumulator[0]) {
+#pragma unroll
+      for (int i = 0; i < 4; ++i) fragment[i] *= factor[i / 2];
+    }
+  }
+
+  // Divides, rounds and writes out and lse. The four lanes of a row exchange what they have of four blocks of 8
+  // columns, so that each has one block, and writes 16 bytes.
+  __device__ __forceinline__ void store_out(const ForwardRows<Tiling>& rows, const ForwardPlace& at) const {
+    const AttendForward& call = launch_.call;
+    const int query_len = static_cast<int>(call.query.tokens), width = static_cast<int>(call.query.width);
+    const int quarter = at.lane % 4;
+#pragma unroll
+    for (int half = 0; half < 2; ++half) {
+      const int row = at.first_row + at.lane_row() + 8 * half;
+      const float row_sum = quad_sum(rows.row_sum[0][half]);
+      const float inverse = row_sum == 0.0f ? 0.0f : __frcp_rn(row_sum);
+      if (row < query_len && quarter == 0) {
+        head_rows<float>(call.lse, at.batch, at.head)[row * call.lse.token_stride] =
+            log_sum_exp(rows.row_max[0][half], row_sum);
+      }
+      Element* const out = head_rows<Element>(call.out, at.batch, at.head) + row * call.out.token_stride + 8 * quarter;
+#pragma unroll
+      for (int c = 0; c < Tiling::kColumnBlocks; c += 4) {
+        std::uint32_t words[4];
+#pragma unroll
+        for (int i = 0; i < 4; ++i) {
+          const float* pair = &rows.accumulator[0][c + i][2 * half];
+          words[i] = pack<Element>(pair[0] * inverse, pair[1] * inverse);
+        }
+        transpose_quad(words, quarter);
+        if (row < query_len && 8 * (c + quarter) < width) {
+          *reinterpret_cast<uint4*>(out + 8 * c) = {words[0], words[1], words[2], words[3]};
+        }
+      }
+    }
+  }
+
+  // words[i] of lane q becomes words[q] of lane i, among four lanes.
+  static __device__ __forceinline__ void transpose_quad(std::uint32_t (&words)[4], int quarter) {
+#pragma unroll
+    for (int distance = 1; distance <= 2; distance *= 2) {
+      const bool upper = (quarter & distance) != 0;
+#pragma unroll
+      for (int k = 0; k < 4; ++k) {
+        if ((k & distance) != 0) continue;
+        const std::uint32_t got = __shfl_xor_sync(kAllLanes, upper ? words[k] : words[k + distance], distance);
+        (upper ? words[k] : words[k + distance]) = got;
+      }
+    }
+  }
+
+  Shared& shared_;
+  const ForwardLaunch& launch_;
+  const int consumer_;
+  Place<Tiling::kStages> key_, value_;
+};
+
+template <typename Element, typename Tiling>
+__global__ void __launch_bounds__(Tiling::kThreads, 1)
+    attend_forward_kernel(const __grid_constant__ ForwardLaunch launch, const __grid_constant__ ForwardMaps maps) {
+  using Shared = ForwardShared<Element, Tiling>;
+  extern __shared__ __align__(1024) unsigned char shared_bytes[];
+  Shared& shared = *reinterpret_cast<Shared*>(shared_bytes);
+
+  const int warpgroup = __shfl_sync(kAllLanes, thread_index() / kWarpgroup, 0);
+  if (thread_index() == 0) {
+    constexpr int kConsumerWarps = Tiling::kConsumers * kWarpgroup / kWarp;
+    barrier_init(shared.query_full, 1);
+    barrier_init(shared.query_empty, kConsumerWarps);
+    for (int stage = 0; stage < Tiling::kStages; ++stage) {
+      barrier_init(shared.key_full[stage], 1);
+      barrier_init(shared.value_full[stage], 1);
+      barrier_init(shared.key_empty[stage], kConsumerWarps);
+      barrier_init(shared.value_empty[stage], kConsumerWarps);
+    }
+    fence_barrier_init();
+  }
+  __syncthreads();
+  if (warpgroup == 0) {
+    fewer_registers<Tiling::kProducerRegisters>();
+    if (thread_index() < kWarp && elect_one()) ForwardProducer<Element, Tiling>(shared, launch, maps).run();
+  } else {
+    more_registers<Tiling::kConsumerRegisters>();
+    ForwardConsumer<Element, Tiling>(shared, launch, warpgroup - 1).run();
+  }
+}
+
+}  // namespace orrery::kernels::cuda::sm90

@@ -1,0 +1,21 @@
+// Inside the attention kernels: the forward pass of 16-bit tensors on Hopper.
+#pragma once
+
+#include "device/handles.hpp"
+#include "kernels/cuda/attend.hpp"
+
+namespace orrery::kernels::cuda::sm90 {
+
+// 10 * major + minor of the one compute capability that runs the kernels of this folder.
+inline constexpr int kComputeCapability = 90;
+// Whether the current device has it.
+bool runs_here();
+
+// attend_forward() for bf16 and fp16 tensors that attend_takes(), and a scale that is not negative.
+void attend_forward_16bit(const AttendForward& call, device::StreamHandle stream);
+
+// The same for head_dim of at most kDim. Each is instantiated in a file of its own, instances/forward_*.cu.
+template <Dtype kDtype, int kDim>
+void launch_attend_forward(const AttendForward& call, device::StreamHandle stream);
+
+}  // namespace orrery::kernels::cuda::sm90
