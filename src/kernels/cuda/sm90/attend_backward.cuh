@@ -65,29 +65,6 @@ struct BackwardTiling {
   static_assert(kProducerRegisters + kConsumers * kConsumerRegisters <= 504, "an SM has 65536 registers");
 };
 
-// Which tile of keys a ticket is for. Heads ([batch, kv_heads], counted in a row) are taken in sections, so that what
-// blocks read and add to side by side, Q, dO and dQ of a section's heads, fits into L2. In a section come the lowest
-// tiles of keys first, those of its heads side by side: under a causal mask they have the most to do. The last section
-// is larger, if need be, so that towards the end there are small pieces to share out.
-struct TileOrder {
-  std::int32_t key_tiles, heads;
-  std::int32_t section, last_section;  // heads in each; heads - last_section is a multiple of section
-
-  struct Place {
-    std::int32_t head, key_tile;
-  };
-  __device__ __forceinline__ std::int32_t tickets() const { return key_tiles * heads; }
-  __device__ __forceinline__ Place operator()(std::int32_t ticket) const {
-    const std::int32_t before = heads - last_section;
-    if (ticket >= before * key_tiles) {
-      const std::int32_t rest = ticket - before * key_tiles;
-      return {before + rest % last_section, rest / last_section};
-    }
-    const std::int32_t each = section * key_tiles, rest = ticket % each;
-    return {ticket / each * section + rest % section, rest / section};
-  }
-};
-
 struct BackwardArgs {
   CUtensorMap query, grad_out;          // boxes of kQueries rows x 64 columns
   CUtensorMap key, value;               // boxes of kKeys rows x 64 columns
@@ -98,7 +75,7 @@ struct BackwardArgs {
   const RangeBounds* bounds;            // [ceil(query_len / kRangeTile)], or null
   std::int32_t batch, kv_heads, group;  // heads = kv_heads * group
   std::int32_t query_len, key_len, width;
-  TileOrder order;
+  std::int32_t tickets;     // tiles of keys x batch x kv_heads
   float scale, scale_log2;  // scale_log2 = scale * log2(e)
   std::int32_t* ticket;     // how many have been drawn
   std::int32_t* turns;      // [batch, heads, query tiles]: adders that are done, in parts; null: any order will do
@@ -248,8 +225,10 @@ class BackwardBlock {
       std::int32_t ticket = 0;
       if (thread_index() == 0) ticket = atomicAdd(args_.ticket, 1);
       ticket = __shfl_sync(kAllLanes, ticket, 0);
-      if (ticket >= args_.order.tickets()) break;
-      const auto [unit, key_tile] = args_.order(ticket);
+      if (ticket >= args_.tickets) break;
+      // The lowest tiles of keys first, those of all heads side by side: under a causal mask they have the most to do.
+      const std::int32_t unit = ticket % (args_.batch * args_.kv_heads);
+      const std::int32_t key_tile = ticket / (args_.batch * args_.kv_heads);
       const std::int32_t batch = unit / args_.kv_heads, kv_head = unit % args_.kv_heads;
 
       const Rule rule = {args_.bounds, args_.query_len, args_.key_len, key_tile};

@@ -19,18 +19,6 @@ Rows<T> rows_of(const TensorView& tensor) {
   return {static_cast<T*>(tensor.data), tensor.batch_stride, tensor.token_stride, tensor.head_stride};
 }
 
-// Of the tiles of keys of so many heads, for so many blocks; head_bytes: of Q, dO and dQ of the query heads that share
-// a KV head.
-inline TileOrder tile_order(std::int64_t key_tiles, std::int64_t heads, std::int64_t head_bytes, std::int64_t blocks) {
-  constexpr std::int64_t kSectionBytes = 32 << 20;  // most of an L2 cache
-  constexpr std::int64_t kLastTiles = 3;            // a block, in the last section
-  const std::int64_t section = std::clamp<std::int64_t>(kSectionBytes / head_bytes, 1, heads);
-  const std::int64_t wanted = std::clamp<std::int64_t>((kLastTiles * blocks - 1) / key_tiles + 1, section, heads);
-  const std::int64_t last = heads - (heads - wanted) / section * section;
-  return {static_cast<std::int32_t>(key_tiles), static_cast<std::int32_t>(heads), static_cast<std::int32_t>(section),
-          static_cast<std::int32_t>(last)};
-}
-
 template <typename Element, typename Tiling>
 void launch_backward(const AttendBackward& call, device::StreamHandle stream) {
   constexpr int kBytes = static_cast<int>(sizeof(BackwardShared<Element, Tiling>));
@@ -74,9 +62,7 @@ void launch_backward(const AttendBackward& call, device::StreamHandle stream) {
   ORRERY_CHECK(call.sm_margin >= 0 && call.sm_margin < processors, "a margin of ", call.sm_margin, " of ", processors,
                " multiprocessors");
   const std::int64_t blocks = std::min<std::int64_t>(processors - call.sm_margin, tickets);
-  const std::int64_t head_bytes = call.query.heads / call.key.heads * call.query.tokens * call.query.width *
-                                  static_cast<std::int64_t>(2 * sizeof(Element) + sizeof(float));
-  args.order = tile_order(key_tiles, call.key.batch * call.key.heads, head_bytes, blocks);
+  args.tickets = static_cast<std::int32_t>(tickets);
   const std::int64_t counted = 1 + (call.deterministic ? call.query.batch * call.query.heads * query_tiles : 0);
 
   const auto kernel = attend_backward_kernel<Element, Tiling>;
