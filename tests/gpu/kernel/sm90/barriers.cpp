@@ -8,8 +8,8 @@ namespace {
 using Found = std::vector<int>;
 
 TEST_CASE("a phase ends with the last of the arrivals that it expects") {
-  Found expected = {1};  // the phase before the first
-  for (int phase = 0; phase < 4; ++phase) expected.insert(expected.end(), {0, 0, 0, 1});
+  const Found expected = {1,  // the phase before the first
+                          0, 0, 0, 1, 0, 0, 0, 1, 0, 0, 0, 1, 0, 0, 0, 1};
   CHECK(arrivals() == expected);
 }
 
