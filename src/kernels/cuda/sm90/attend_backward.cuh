@@ -69,7 +69,7 @@ struct BackwardArgs {
   CUtensorMap query, grad_out;          // boxes of kQueries rows x 64 columns
   CUtensorMap key, value;               // boxes of kKeys rows x 64 columns
   Rows<const float> lse, delta;         // [batch, query_len, heads]
-  Rows<float> grad_query;               // [batch, query_len, heads, width]
+  CUtensorMap grad_query;               // boxes of 64 rows x 32 columns of floats
   Rows<float> grad_key, grad_value;     // [batch, key_len, kv_heads, width]
   const KeyRange* ranges;               // [query_len], or null
   const RangeBounds* bounds;            // [ceil(query_len / kRangeTile)], or null
@@ -94,6 +94,7 @@ struct BackwardShared {
   static constexpr int kPanels = kDim / kPanelColumns;
   static constexpr int kSteps = 8;  // a carrier may be some steps behind
   static constexpr int kWords = kKeys / 32;
+  static constexpr int kGradColumns = 32;
 
   // Panels of 64 columns, swizzled (sm90/ptx.cuh).
   struct alignas(1024) KeyTile {
@@ -106,10 +107,9 @@ struct BackwardShared {
   struct alignas(1024) ScoreTile {
     Element panels[kQueries / kPanelColumns][kKeys][kPanelColumns];
   };
-  // A consumer's half of dQ on its way. Rows are padded, so that what half a warp writes at a time, four rows of 32
-  // bytes, lies in different banks.
-  struct alignas(16) QueryGrads {
-    float rows[64][72];
+  // A consumer's half of dQ on its way: panels of 32 columns, swizzled.
+  struct alignas(1024) QueryGrads {
+    float panels[2][64][kGradColumns];
   };
   struct StageRows {
     float lse[kQueries];                   // times log2(e); +inf for a row that gets and gives nothing
@@ -167,7 +167,9 @@ class BackwardBlock {
   __device__ __forceinline__ void run() {
     if (thread_index() == 0) {
       prepare_barriers();
-      for (const CUtensorMap* map : {&args_.query, &args_.grad_out, &args_.key, &args_.value}) prefetch_map(map);
+      for (const CUtensorMap* map : {&args_.query, &args_.grad_out, &args_.key, &args_.value, &args_.grad_query}) {
+        prefetch_map(map);
+      }
     }
     __syncthreads();
     // The same in all lanes, and known to be.
@@ -375,13 +377,12 @@ class BackwardBlock {
       }
       const std::int32_t row = now.tile * kQueries + (Tiling::kHalvesAreRows ? consumer * 64 : 0);
       const std::int32_t column = Tiling::kHalvesAreRows ? 0 : consumer * 64;
-      const auto& from = shared_.grad_query[consumer].rows;
-      float* const into = args_.grad_query.at(now.batch, row, now.head) + column;
-      const int bytes = min(args_.width - column, 64) * static_cast<int>(sizeof(float));
-      const int row_end = bytes > 0 ? min(args_.query_len - row, 64) : 0;
+      if (lane == 0) {
 #pragma unroll
-      for (int i = lane; i < 64; i += kWarp) {
-        if (i < row_end) reduce_bytes(into + i * args_.grad_query.token_stride, shared_address(from[i]), bytes);
+        for (int panel = 0; panel < 2; ++panel) {
+          reduce_box(&args_.grad_query, shared_address(shared_.grad_query[consumer].panels[panel]),
+                     column + panel * Shared::kGradColumns, row, now.head, now.batch);
+        }
       }
       bulk_commit();
       bulk_wait_read<0>();
@@ -641,12 +642,14 @@ class BackwardBlock {
   __device__ __forceinline__ void give_grad_query(int consumer, std::uint32_t number, QueryGrads& grads) {
     if constexpr (!kScaledScores) scale(grads);
     barrier_wait(shared_.grad_query_empty[consumer], Ring<1>{number}.empty());
-    auto& rows = shared_.grad_query[consumer].rows;
-    const int row = first_row(), column = first_column();
+    // A lane has two of the four floats of a chunk; chunks are exchanged by chunk ^= row % 8.
+    const int row = first_row(), quad = thread_index() % 4;
 #pragma unroll
     for (int j = 0; j < 8; ++j) {
-      *reinterpret_cast<float2*>(&rows[row][column + j * 8]) = {grads[4 * j], grads[4 * j + 1]};
-      *reinterpret_cast<float2*>(&rows[row + 8][column + j * 8]) = {grads[4 * j + 2], grads[4 * j + 3]};
+      auto& panel = shared_.grad_query[consumer].panels[j / 4];
+      const int column = ((j % 4 * 2 + quad / 2) ^ (row % 8)) * 4 + quad % 2 * 2;
+      *reinterpret_cast<float2*>(&panel[row][column]) = {grads[4 * j], grads[4 * j + 1]};
+      *reinterpret_cast<float2*>(&panel[row + 8][column]) = {grads[4 * j + 2], grads[4 * j + 3]};
     }
     fence_async_proxy();
     arrive_as_warp(shared_.grad_query_full[consumer]);

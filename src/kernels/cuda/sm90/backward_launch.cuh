@@ -39,7 +39,7 @@ void launch_backward(const AttendBackward& call, device::StreamHandle stream) {
   args.value = tensor_map(call.value, Tiling::kKeys);
   args.lse = rows_of<const float>(call.lse);
   args.delta = rows_of<const float>(call.delta);
-  args.grad_query = rows_of<float>(call.grad_query);
+  args.grad_query = float_map(call.grad_query, 64);
   args.grad_key = rows_of<float>(call.grad_key);
   args.grad_value = rows_of<float>(call.grad_value);
   args.ranges = call.key_ranges.rows;

@@ -176,6 +176,15 @@ __device__ __forceinline__ void reduce_bytes(float* into, std::uint32_t from, in
                "r"(bytes)
                : "memory");
 }
+// Adds a box of floats that lies in shared memory to a tensor's; elements outside of the tensor are dropped
+// (9.7.9.27.1.3, cp.reduce.async.bulk.tensor).
+__device__ __forceinline__ void reduce_box(const CUtensorMap* map, std::uint32_t from, int column, int row, int head,
+                                           int batch) {
+  asm volatile(
+      "cp.reduce.async.bulk.tensor.4d.global.shared::cta.add.tile.bulk_group [%0, {%2, %3, %4, %5}], [%1];" ::"l"(map),
+      "r"(from), "r"(column), "r"(row), "r"(head), "r"(batch)
+      : "memory");
+}
 // Groups of this thread's copies out of shared memory; the second waits until at most kGroups of them still read it.
 __device__ __forceinline__ void bulk_commit() {
   asm volatile("cp.async.bulk.commit_group;" ::: "memory");

@@ -13,4 +13,7 @@ namespace orrery::kernels::cuda::sm90 {
 // tensor arrives as zeros. The pointer and all strides are multiples of 16 bytes; rows is at most 256.
 CUtensorMap tensor_map(const TensorView& tensor, int rows);
 
+// The same of an fp32 tensor, whose panels are 32 columns wide.
+CUtensorMap float_map(const TensorView& tensor, int rows);
+
 }  // namespace orrery::kernels::cuda::sm90
