@@ -131,7 +131,7 @@ TEST_CASE("a tensor that the copy unit cannot see has no map") {
   CHECK_THROWS_WITH(tensor_map(odd, 64), ContainsSubstring("no tensor map"));
   odd = tensor.view();
   odd.dtype = Dtype::fp32;
-  CHECK_THROWS_WITH(tensor_map(odd, 64), ContainsSubstring("a tensor map of fp32"));
+  CHECK_THROWS_WITH(tensor_map(odd, 64), ContainsSubstring("a map of 16-bit panels for fp32"));
   TensorView none = tensor.view();
   none.tokens = none.batch = 0;
   CHECK_NOTHROW(tensor_map(none, 64));
