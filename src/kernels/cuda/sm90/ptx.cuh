@@ -40,25 +40,6 @@ __device__ __forceinline__ void fence_barrier_init() {
 __device__ __forceinline__ void barrier_arrive(Barrier& barrier) {
   asm volatile("mbarrier.arrive.shared::cta.b64 _, [%0];" ::"r"(shared_address(&barrier)) : "memory");
 }
-// One arrival at the barrier at the same offset in the block `rank` of the cluster (mapa, 9.7.9.24). The first orders
-// nothing, and is for saying that the tensor cores have read something; the second comes after all of the thread's
-// reads and writes, and takes as long as a fence does.
-__device__ __forceinline__ void barrier_arrive_remote(Barrier& barrier, int rank) {
-  asm volatile(
-      "{\n\t.reg .b32 remote;\n\t"
-      "mapa.shared::cluster.u32 remote, %0, %1;\n\t"
-      "mbarrier.arrive.shared::cluster.b64 _, [remote];\n\t}" ::"r"(shared_address(&barrier)),
-      "r"(rank)
-      : "memory");
-}
-__device__ __forceinline__ void barrier_release_remote(Barrier& barrier, int rank) {
-  asm volatile(
-      "{\n\t.reg .b32 remote;\n\t"
-      "mapa.shared::cluster.u32 remote, %0, %1;\n\t"
-      "mbarrier.arrive.release.cluster.shared::cluster.b64 _, [remote];\n\t}" ::"r"(shared_address(&barrier)),
-      "r"(rank)
-      : "memory");
-}
 // One arrival, and the phase waits for so many bytes of copies more.
 __device__ __forceinline__ void barrier_expect(Barrier& barrier, int bytes) {
   asm volatile("mbarrier.arrive.expect_tx.shared::cta.b64 _, [%0], %1;" ::"r"(shared_address(&barrier)), "r"(bytes)
@@ -85,28 +66,6 @@ __device__ __forceinline__ void named_barrier_sync(int id, int threads) {
 }
 __device__ __forceinline__ void named_barrier_arrive(int id, int threads) {
   asm volatile("bar.arrive %0, %1;" ::"r"(id), "r"(threads) : "memory");
-}
-
-// Writes a word at the same offset in the block `rank` of the cluster, and tells the barrier there of its four bytes
-// (9.7.9.12, st.async).
-__device__ __forceinline__ void store_remote(int* at, int value, Barrier& barrier, int rank) {
-  asm volatile(
-      "{\n\t.reg .b32 into, told;\n\t"
-      "mapa.shared::cluster.u32 into, %0, %3;\n\t"
-      "mapa.shared::cluster.u32 told, %2, %3;\n\t"
-      "st.async.shared::cluster.mbarrier::complete_tx::bytes.b32 [into], %1, [told];\n\t}" ::"r"(shared_address(at)),
-      "r"(value), "r"(shared_address(&barrier)), "r"(rank)
-      : "memory");
-}
-
-// Of all threads of a cluster (9.7.13.4, barrier.cluster).
-__device__ __forceinline__ void cluster_sync() {
-  asm volatile("barrier.cluster.arrive.release.aligned;\n\tbarrier.cluster.wait.acquire.aligned;" ::: "memory");
-}
-__device__ __forceinline__ int cluster_rank() {
-  int rank;
-  asm volatile("mov.u32 %0, %%cluster_ctarank;" : "=r"(rank));
-  return rank;
 }
 
 // True in one lane of the warp, all of whose lanes are here (9.7.13.10, elect.sync).
@@ -152,29 +111,6 @@ __device__ __forceinline__ void copy_box(std::uint32_t into, const CUtensorMap* 
       "[%0], [%1, {%3, %4, %5, %6}], [%2], %7;" ::"r"(into),
       "l"(map), "r"(shared_address(&barrier)), "r"(column), "r"(row), "r"(head), "r"(batch), "l"(keep)
       : "memory");
-}
-// The same into the same offset of every block of the cluster whose bit is set, each with its own barrier told.
-__device__ __forceinline__ void copy_box_to_cluster(std::uint32_t into, const CUtensorMap* map, Barrier& barrier,
-                                                    int column, int row, int head, int batch, std::uint16_t blocks,
-                                                    std::uint64_t keep) {
-  asm volatile(
-      "cp.async.bulk.tensor.4d.shared::cluster.global.tile.mbarrier::complete_tx::bytes.multicast::cluster"
-      ".L2::cache_hint [%0], [%1, {%3, %4, %5, %6}], [%2], %7, %8;" ::"r"(into),
-      "l"(map), "r"(shared_address(&barrier)), "r"(column), "r"(row), "r"(head), "r"(batch), "h"(blocks), "l"(keep)
-      : "memory");
-}
-// `bytes` in a row, a multiple of 16, both ends aligned to 16 (9.7.9.25.4.1, cp.async.bulk).
-__device__ __forceinline__ void copy_bytes(std::uint32_t into, const void* from, int bytes, Barrier& barrier) {
-  asm volatile("cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes [%0], [%1], %2, [%3];" ::"r"(into),
-               "l"(from), "r"(bytes), "r"(shared_address(&barrier))
-               : "memory");
-}
-// Adds floats in a row of shared memory to global memory (9.7.9.25.4.2, cp.reduce.async.bulk); `bytes` a multiple of
-// 16.
-__device__ __forceinline__ void reduce_bytes(float* into, std::uint32_t from, int bytes) {
-  asm volatile("cp.reduce.async.bulk.global.shared::cta.bulk_group.add.f32 [%0], [%1], %2;" ::"l"(into), "r"(from),
-               "r"(bytes)
-               : "memory");
 }
 // Adds a box of floats that lies in shared memory to a tensor's; elements outside of the tensor are dropped
 // (9.7.9.27.1.3, cp.reduce.async.bulk.tensor).
