@@ -17,7 +17,7 @@ namespace orrery::test::sm90 {
 // Products: D[64][N] (+)= A[64][kDepth] B[kDepth][N], in steps of 16.
 
 inline constexpr int kProductRows = 64, kDepth = 128;
-inline constexpr int kProductWidths[] = {32, 64, 80, 96, 112, 128, 144, 160, 176, 192, 256};
+inline constexpr int kProductWidths[] = {64, 80, 96, 112, 128, 192, 256};
 
 struct ProductForm {
   bool a_in_registers;      // then its depth is that of registers
