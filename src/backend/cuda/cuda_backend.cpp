@@ -426,8 +426,8 @@ std::string refuses_margin(int sm_margin, int device) {
 std::string_view kernels_of(const AttentionProblem& problem, Pass pass, bool portable_kernels, int device) {
   const DeviceGuard guard(device);
   const auto of = pass == Pass::forward ? kernels::cuda::forward_kernel : kernels::cuda::backward_kernel;
-  return of(kernels_asked(portable_kernels), problem.dtype, problem.head_dim,
-            static_cast<float>(problem.effective_scale()));
+  return to_string(of(kernels_asked(portable_kernels), problem.dtype, problem.head_dim,
+                      static_cast<float>(problem.effective_scale())));
 }
 
 ScratchBytes scratch_bytes(const AttentionProblem& problem, const RankProgram& program, StreamLink& link) {

@@ -43,6 +43,12 @@ void check_floats(const TensorView& tensor, const TensorView& like, std::int64_t
   ORRERY_CHECK(tensor.width == width, "rows of ", tensor.width, " instead of ", width);
 }
 
+// `taken`: the Hopper kernels of the pass take what is asked, if it is 16-bit.
+KernelFamily family_of(Kernels kernels, Dtype dtype, bool taken) {
+  if (dtype == Dtype::fp32) return KernelFamily::fp32;
+  return taken && kernels == Kernels::best && sm90::runs_here() ? KernelFamily::hopper : KernelFamily::portable;
+}
+
 }  // namespace
 
 const char* attend_refuses(Dtype dtype, std::int64_t head_dim) {
@@ -62,16 +68,26 @@ bool attend_takes(const TensorView& tensor) {
          fits(tensor.tokens, tensor.token_stride) && fits(tensor.heads, tensor.head_stride);
 }
 
-std::string_view forward_kernel(Kernels kernels, Dtype dtype, std::int64_t head_dim, float scale) {
-  if (dtype == Dtype::fp32) return "fp32";
-  const bool taken = head_dim > kMostlyPadding && scale >= 0.0f;
-  return taken && kernels == Kernels::best && sm90::runs_here() ? "hopper" : "portable";
+std::string_view to_string(KernelFamily family) {
+  switch (family) {
+    case KernelFamily::fp32:
+      return "fp32";
+    case KernelFamily::portable:
+      return "portable";
+    case KernelFamily::hopper:
+      return "hopper";
+  }
+  fail(ErrorCode::bug, "no kernels have the number ", static_cast<int>(family));
 }
 
-std::string_view backward_kernel(Kernels kernels, Dtype dtype, std::int64_t head_dim, float) {
-  if (dtype == Dtype::fp32) return "fp32";
+KernelFamily forward_kernel(Kernels kernels, Dtype dtype, std::int64_t head_dim, float scale) {
+  const bool taken = head_dim > kMostlyPadding && scale >= 0.0f;
+  return family_of(kernels, dtype, taken);
+}
+
+KernelFamily backward_kernel(Kernels kernels, Dtype dtype, std::int64_t head_dim, float) {
   const bool taken = head_dim > kMostlyPadding && head_dim <= sm90::kMaxBackwardHeadDim;
-  return taken && kernels == Kernels::best && sm90::runs_here() ? "hopper" : "portable";
+  return family_of(kernels, dtype, taken);
 }
 
 void attend_forward(const AttendForward& call, device::StreamHandle stream) {
@@ -90,11 +106,13 @@ void attend_forward(const AttendForward& call, device::StreamHandle stream) {
     ORRERY_CHECK(attend_takes(call.out), "out is not aligned to 16 bytes: ", call.out.data);
   }
   if (query.elements() == 0) return;
-  if (query.dtype == Dtype::fp32) return attend_forward_fp32(call, stream);
-  if (forward_kernel(call.kernels, query.dtype, query.width, call.scale) == "hopper") {
-    sm90::attend_forward_16bit(call, stream);
-  } else {
-    attend_forward_16bit(call, stream);
+  switch (forward_kernel(call.kernels, query.dtype, query.width, call.scale)) {
+    case KernelFamily::fp32:
+      return attend_forward_fp32(call, stream);
+    case KernelFamily::portable:
+      return attend_forward_16bit(call, stream);
+    case KernelFamily::hopper:
+      return sm90::attend_forward_16bit(call, stream);
   }
 }
 
@@ -116,11 +134,13 @@ void attend_backward(const AttendBackward& call, device::StreamHandle stream) {
   check_floats(call.grad_key, key, key.width);
   check_floats(call.grad_value, key, key.width);
   if (query.elements() == 0 || key.elements() == 0) return;
-  if (query.dtype == Dtype::fp32) return attend_backward_fp32(call, stream);
-  if (backward_kernel(call.kernels, query.dtype, query.width, call.scale) == "hopper") {
-    sm90::attend_backward_16bit(call, stream);
-  } else {
-    attend_backward_16bit(call, stream);
+  switch (backward_kernel(call.kernels, query.dtype, query.width, call.scale)) {
+    case KernelFamily::fp32:
+      return attend_backward_fp32(call, stream);
+    case KernelFamily::portable:
+      return attend_backward_16bit(call, stream);
+    case KernelFamily::hopper:
+      return sm90::attend_backward_16bit(call, stream);
   }
 }
 

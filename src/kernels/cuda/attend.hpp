@@ -71,9 +71,11 @@ struct AttendBackward {
 const char* attend_refuses(Dtype dtype, std::int64_t head_dim);
 bool attend_takes(const TensorView& tensor);  // pointer and strides
 
-// Which kernel a call on the current device runs: "fp32", "portable" or "hopper".
-std::string_view forward_kernel(Kernels kernels, Dtype dtype, std::int64_t head_dim, float scale);
-std::string_view backward_kernel(Kernels kernels, Dtype dtype, std::int64_t head_dim, float scale);
+// Which kernels a call on the current device runs.
+enum class KernelFamily : int { fp32, portable, hopper };
+std::string_view to_string(KernelFamily family);
+KernelFamily forward_kernel(Kernels kernels, Dtype dtype, std::int64_t head_dim, float scale);
+KernelFamily backward_kernel(Kernels kernels, Dtype dtype, std::int64_t head_dim, float scale);
 
 void attend_forward(const AttendForward& call, device::StreamHandle stream);
 
