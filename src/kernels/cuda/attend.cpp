@@ -93,7 +93,7 @@ KernelFamily backward_kernel(Kernels kernels, Dtype dtype, std::int64_t head_dim
 void attend_forward(const AttendForward& call, device::StreamHandle stream) {
   const TensorView& query = call.query;
   check_operands(query, call.key, call.value, call.key_ranges);
-  ORRERY_CHECK(call.sm_margin == 0 || call.scratch != nullptr, "a margin without scratch");
+  ORRERY_CHECK(call.scratch != nullptr, "no scratch");
   if (!call.first || !call.last) {
     check_floats(call.accumulator, query, query.width);
     check_floats(call.row_max, query, 1);
@@ -124,7 +124,7 @@ std::size_t attend_backward_scratch_bytes(std::int64_t batch, std::int64_t query
 void attend_backward(const AttendBackward& call, device::StreamHandle stream) {
   const TensorView &query = call.query, &key = call.key;
   check_operands(query, key, call.value, call.key_ranges);
-  ORRERY_CHECK(call.sm_margin == 0 || call.scratch != nullptr, "a margin without scratch");
+  ORRERY_CHECK(call.scratch != nullptr, "no scratch");
   check_same_shape(query, call.grad_out);
   ORRERY_CHECK(call.grad_out.dtype == query.dtype, "grad_out of dtype ", to_string(call.grad_out.dtype));
   ORRERY_CHECK(attend_takes(call.grad_out), "grad_out is not aligned to 16 bytes: ", call.grad_out.data);

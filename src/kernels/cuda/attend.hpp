@@ -44,7 +44,7 @@ struct AttendForward {
   TensorView out;               // [batch, query_len, heads, head_dim]    the dtype of query; with `last`
   TensorView lse;               // [batch, query_len, heads, 1]           fp32, natural log; with `last`
   int sm_margin = 0;            // multiprocessors of the device to leave free; fewer than it has
-  // kForwardScratchBytes bytes, 16-byte aligned, of any content.
+  // kForwardScratchBytes bytes, 16-byte aligned, of any content; whichever kernel runs.
   std::byte* scratch = nullptr;
   Kernels kernels = Kernels::best;
 };
@@ -60,7 +60,7 @@ struct AttendBackward {
   // The bits of grad_query do not depend on timing: blocks of keys add to it in one order. Costs some speed. The bits
   // of everything else never depend on timing.
   bool deterministic = true;
-  // attend_backward_scratch_bytes() bytes, 16-byte aligned, of any content.
+  // attend_backward_scratch_bytes() bytes, 16-byte aligned, of any content; whichever kernel runs.
   std::byte* scratch = nullptr;
   int sm_margin = 0;  // as in AttendForward
   Kernels kernels = Kernels::best;
