@@ -33,10 +33,11 @@ static_assert(sizeof(Barrier) == 8, "an mbarrier is one 64-bit word");
 __device__ __forceinline__ void barrier_init(Barrier& barrier, int arrivals) {
   asm volatile("mbarrier.init.shared::cta.b64 [%0], %1;" ::"r"(shared_address(&barrier)), "r"(arrivals) : "memory");
 }
+// What barrier_init() wrote comes before what the copy unit does with it (9.7.13.4, fence).
 __device__ __forceinline__ void fence_barrier_init() {
   asm volatile("fence.mbarrier_init.release.cluster;" ::: "memory");
 }
-// One arrival.
+// One arrival, after all that the thread has done: a release, as the wait is an acquire (9.7.13.15.13 and .16).
 __device__ __forceinline__ void barrier_arrive(Barrier& barrier) {
   asm volatile("mbarrier.arrive.shared::cta.b64 _, [%0];" ::"r"(shared_address(&barrier)) : "memory");
 }
@@ -68,7 +69,7 @@ __device__ __forceinline__ void named_barrier_arrive(int id, int threads) {
   asm volatile("bar.arrive %0, %1;" ::"r"(id), "r"(threads) : "memory");
 }
 
-// True in one lane of the warp, all of whose lanes are here (9.7.13.10, elect.sync).
+// True in one lane of the warp, all of whose lanes are here (9.7.13.14, elect.sync).
 __device__ __forceinline__ bool elect_one() {
   std::uint32_t elected;
   asm volatile(
@@ -92,13 +93,14 @@ __device__ __forceinline__ void fewer_registers() {
   asm volatile("setmaxnreg.dec.sync.aligned.u32 %0;" ::"n"(kRegisters));
 }
 
-// Copies by the tensor memory accelerator (9.7.9.27.1, cp.async.bulk.tensor). One thread asks.
+// Copies by the tensor memory accelerator (9.7.9.27.1.2, cp.async.bulk.tensor). One thread asks.
 
 // How long lines of L2 are to be kept: the policies that createpolicy makes for whole ranges, as the 64-bit words
 // that it makes them of.
 inline constexpr std::uint64_t kEvictFirst = 0x12F0000000000000, kEvictLast = 0x14F0000000000000,
                                kEvictNormal = 0x1000000000000000;
 
+// The map will soon be wanted (9.7.9.15, prefetch).
 __device__ __forceinline__ void prefetch_map(const CUtensorMap* map) {
   asm volatile("prefetch.tensormap [%0];" ::"l"(map) : "memory");
 }
@@ -121,7 +123,8 @@ __device__ __forceinline__ void reduce_box(const CUtensorMap* map, std::uint32_t
       "r"(from), "r"(column), "r"(row), "r"(head), "r"(batch)
       : "memory");
 }
-// Groups of this thread's copies out of shared memory; the second waits until at most kGroups of them still read it.
+// Groups of this thread's copies out of shared memory (9.7.9.27.2, completion); the second waits until at most kGroups
+// of them still read it.
 __device__ __forceinline__ void bulk_commit() {
   asm volatile("cp.async.bulk.commit_group;" ::: "memory");
 }
@@ -136,7 +139,7 @@ __device__ __forceinline__ void bulk_wait() {
 }
 
 // This thread's stores to shared memory come before what the asynchronous units read after the next barrier
-// (9.7.13.5).
+// (9.7.13.4, fence).
 __device__ __forceinline__ void fence_async_proxy() {
   asm volatile("fence.proxy.async.shared::cta;" ::: "memory");
 }
