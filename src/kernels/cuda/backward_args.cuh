@@ -20,6 +20,11 @@ struct Rows {
   }
 };
 
+template <typename T>
+Rows<T> rows_of(const TensorView& tensor) {
+  return {static_cast<T*>(tensor.data), tensor.batch_stride, tensor.token_stride, tensor.head_stride};
+}
+
 template <typename Element>
 struct BackwardArgs {
   Rows<const Element> query, grad_out;  // [batch, query_len, heads, width]
