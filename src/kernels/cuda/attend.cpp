@@ -6,6 +6,7 @@
 #include "kernels/cuda/attend_backward.hpp"
 #include "kernels/cuda/attend_forward.hpp"
 #include "kernels/cuda/attend_fp32.hpp"
+#include "kernels/cuda/rowwise.hpp"
 #include "kernels/cuda/shapes.hpp"
 #include "kernels/cuda/sm90/attend_backward.hpp"
 #include "kernels/cuda/sm90/attend_forward.hpp"
@@ -41,6 +42,12 @@ void check_floats(const TensorView& tensor, const TensorView& like, std::int64_t
   check_fp32({tensor});
   check_same_rows(tensor, like);
   ORRERY_CHECK(tensor.width == width, "rows of ", tensor.width, " instead of ", width);
+}
+
+void attend_with(std::string_view kernel, const AttendBackward& call, device::StreamHandle stream) {
+  if (kernel == "fp32") return attend_backward_fp32(call, stream);
+  if (kernel == "hopper") return sm90::attend_backward_16bit(call, stream);
+  attend_backward_16bit(call, stream);
 }
 
 }  // namespace
@@ -115,12 +122,29 @@ void attend_backward(const AttendBackward& call, device::StreamHandle stream) {
   check_floats(call.grad_query, query, query.width);
   check_floats(call.grad_key, key, key.width);
   check_floats(call.grad_value, key, key.width);
-  if (query.elements() == 0 || key.elements() == 0) return;
-  if (query.dtype == Dtype::fp32) return attend_backward_fp32(call, stream);
-  if (backward_kernel(call.kernels, query.dtype, query.width, call.scale) == "hopper") {
-    sm90::attend_backward_16bit(call, stream);
-  } else {
-    attend_backward_16bit(call, stream);
+  if (call.last) {
+    for (const TensorView& out : {call.key_out, call.value_out}) {
+      check_same_shape(out, key);
+      ORRERY_CHECK(out.dtype == query.dtype, "a result of dtype ", to_string(out.dtype));
+      ORRERY_CHECK(attend_takes(out), "a result that is not aligned to 16 bytes: ", out.data);
+    }
+  }
+  if (key.elements() == 0) return;
+  const std::string_view kernel = backward_kernel(call.kernels, query.dtype, query.width, call.scale);
+  const bool by_itself = call.first && kernel == "portable" && query.elements() > 0;
+  if (by_itself) return attend_with(kernel, call, stream);
+  if (call.first) {
+    clear(call.grad_key, stream);
+    clear(call.grad_value, stream);
+  }
+  if (query.elements() > 0) {
+    AttendBackward adding = call;
+    adding.first = adding.last = false;
+    attend_with(kernel, adding, stream);
+  }
+  if (call.last) {
+    copy(call.key_out, call.grad_key, stream);
+    copy(call.value_out, call.grad_value, stream);
   }
 }
 
