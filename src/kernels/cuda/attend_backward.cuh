@@ -428,8 +428,9 @@ class BackwardBlock {
     if (args_.turns != nullptr && thread_index() == 0) release_turn(shared_.turn);
   }
 
-  // put(address, sums) for each four sums that lie side by side in a warp's patch, times the factor. `rows` is where its
-  // first column is, lane / 4 rows further down; no row from row_end on is touched, and no column from column_end on.
+  // put(address, sums) for each four sums that lie side by side in a warp's patch, times the factor. `rows` is where
+  // its first column is, lane / 4 rows further down; no row from row_end on is touched, and no column from column_end
+  // on.
   template <int kBlocks, int kFragments, typename T, typename Put>
   static __device__ __forceinline__ void for_each_four(const float (&sums)[kBlocks][kFragments][4], T* rows,
                                                        std::int64_t stride, std::int32_t row_end,

@@ -25,8 +25,13 @@ struct Rows {
 enum class KeyGradients : std::int32_t {
   add,    // to grad_key and grad_value, without reading them: blocks wait for nothing at their end
   store,  // there, over whatever they hold
-  round,  // to Element, into key_out and value_out
+  round,  // into key_out and value_out, over whatever they hold
 };
+
+inline KeyGradients key_gradients_of(const AttendBackward& call) {
+  if (call.last) return KeyGradients::round;
+  return call.first ? KeyGradients::store : KeyGradients::add;
+}
 
 template <typename Element>
 struct BackwardArgs {
@@ -41,10 +46,10 @@ struct BackwardArgs {
   const RangeBounds* bounds;            // [ceil(query_len / kRangeTile)], or null
   std::int32_t batch, kv_heads, group;  // heads = kv_heads * group
   std::int32_t query_len, key_len, width, query_tiles;
-  float scale, scale_log2;  // scale_log2 = scale * log2(e)
+  float scale, scale_log2;    // scale_log2 = scale * log2(e)
   std::int32_t side_by_side;  // units, the last, whose tiles of keys take turns; a unit is a KV head of a sequence
-  std::int32_t* ticket;     // how many blocks have begun; null: blocks know their number
-  std::int32_t* turns;      // [batch, heads, query_tiles]: adders that are done; null when any order will do
+  std::int32_t* ticket;       // how many blocks have begun; null: blocks know their number
+  std::int32_t* turns;        // [batch, heads, query_tiles]: adders that are done; null when any order will do
 };
 
 // Four floats side by side, aligned to 16 bytes.

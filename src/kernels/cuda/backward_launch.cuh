@@ -21,13 +21,13 @@ template <typename Element, typename Tiling>
 inline constexpr int kSharedBytes = static_cast<int>(sizeof(typename BackwardBlock<Element, Tiling>::Shared));
 
 // How many units go side by side at the end. Under a causal mask a lower tile of keys sees more queries: a unit begins
-// with its longest blocks and ends with its shortest. Where the last multiprocessors to be free take blocks of several
-// units, the long ones of the last would be begun late; so the tiles of these take turns.
-inline std::int64_t units_at_the_end(std::int64_t units, std::int64_t key_tiles) {
+// with its longest blocks and ends with its shortest. Where a device takes the blocks of several units at a time, the
+// long ones of the last would begin late; so the tiles of these units take turns.
+inline std::int64_t units_at_the_end(std::int64_t units, std::int64_t key_tiles, int blocks_per_sm) {
   int device = 0, sms = 0;
   ORRERY_CUDA_CHECK(cudaGetDevice(&device));
   ORRERY_CUDA_CHECK(cudaDeviceGetAttribute(&sms, cudaDevAttrMultiProcessorCount, device));
-  return std::min(units, sms / key_tiles);
+  return std::min(units, sms * blocks_per_sm / key_tiles);
 }
 
 template <typename Element, typename Tiling>
@@ -37,6 +37,10 @@ void launch_tiling(const AttendBackward& call, device::StreamHandle stream) {
   const std::int64_t key_tiles = (call.key.tokens - 1) / Tiling::kKeys + 1, units = call.query.batch * call.key.heads;
   const std::int64_t blocks = key_tiles * units;
   ORRERY_CHECK(blocks <= INT32_MAX, "a grid of ", blocks, " blocks");
+  ORRERY_CHECK(call.first || !call.last, "sums of which a part is there already are not rounded here");
+  // In turns all go side by side: then fewer blocks wait for one another.
+  const std::int64_t side_by_side =
+      call.deterministic ? units : units_at_the_end(units, key_tiles, Tiling::kBlocksPerProcessor);
   const BackwardArgs<Element> args = {rows_of<const Element>(call.query),
                                       rows_of<const Element>(call.grad_out),
                                       rows_of<const Element>(call.key),
@@ -48,9 +52,7 @@ void launch_tiling(const AttendBackward& call, device::StreamHandle stream) {
                                       rows_of<float>(call.grad_value),
                                       rows_of<Element>(call.key_out),
                                       rows_of<Element>(call.value_out),
-                                      call.last    ? KeyGradients::round
-                                      : call.first ? KeyGradients::store
-                                                   : KeyGradients::add,
+                                      key_gradients_of(call),
                                       call.key_ranges.rows,
                                       call.key_ranges.tiles,
                                       static_cast<std::int32_t>(call.query.batch),
@@ -62,7 +64,7 @@ void launch_tiling(const AttendBackward& call, device::StreamHandle stream) {
                                       static_cast<std::int32_t>(query_tiles),
                                       call.scale,
                                       call.scale * kLog2E,
-                                      static_cast<std::int32_t>(call.deterministic ? units : units_at_the_end(units, key_tiles)),
+                                      static_cast<std::int32_t>(side_by_side),
                                       call.deterministic ? counters : nullptr,
                                       call.deterministic ? counters + 1 : nullptr};
 

@@ -105,8 +105,16 @@ struct BackwardExample {
   void attend(Range rows, int head_begin, int heads) {
     const auto of = [&](int buffer) { return Slice{buffer, 0, 8, 2 * head_begin, 2 * heads}; };
     const auto of_keys = [&](int buffer) { return Slice{buffer, rows.begin, rows.size(), head_begin, heads}; };
-    program.add(AttendBackward{of(query), of_keys(keys), of(grad_output), of(output), of(delta), of(query_sum),
-                               of_keys(key_sum), {{0, 8, 1}}, {{rows.begin, rows.size(), 1}}, true});
+    program.add(AttendBackward{of(query),
+                               of_keys(keys),
+                               of(grad_output),
+                               of(output),
+                               of(delta),
+                               of(query_sum),
+                               of_keys(key_sum),
+                               {{0, 8, 1}},
+                               {{rows.begin, rows.size(), 1}},
+                               true});
   }
   void attend() { attend({0, 8}, 0, 4); }
   void copy(int into, int from) { program.add(Copy{program.all(into), program.all(from)}); }
