@@ -21,6 +21,11 @@ struct Rows {
   }
 };
 
+template <typename T>
+Rows<T> rows_of(const TensorView& tensor) {
+  return {static_cast<T*>(tensor.data), tensor.batch_stride, tensor.token_stride, tensor.head_stride};
+}
+
 // What a block does with the dK and dV of its keys, which it alone owns.
 enum class KeyGradients : std::int32_t {
   add,    // to grad_key and grad_value, without reading them: blocks wait for nothing at their end

@@ -12,11 +12,6 @@
 
 namespace orrery::kernels::cuda {
 
-template <typename T>
-Rows<T> rows_of(const TensorView& tensor) {
-  return {static_cast<T*>(tensor.data), tensor.batch_stride, tensor.token_stride, tensor.head_stride};
-}
-
 template <typename Element, typename Tiling>
 inline constexpr int kSharedBytes = static_cast<int>(sizeof(typename BackwardBlock<Element, Tiling>::Shared));
 

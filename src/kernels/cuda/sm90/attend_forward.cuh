@@ -26,6 +26,7 @@
 #include "kernels/cuda/forward_rows.cuh"
 #include "kernels/cuda/forward_tiles.cuh"
 #include "kernels/cuda/sm90/ptx.cuh"
+#include "kernels/cuda/sm90/ring.cuh"
 
 namespace orrery::kernels::cuda::sm90 {
 
@@ -84,14 +85,6 @@ struct ForwardShared {
   Barrier query_full, query_empty;
   Barrier key_full[Tiling::kStages], key_empty[Tiling::kStages];
   Barrier value_full[Tiling::kStages], value_empty[Tiling::kStages];
-};
-
-// Which stage the n-th tile of keys, or of values, has, and the parity of the barriers' phase that is about it.
-template <int kStages>
-struct Place {
-  std::uint32_t number = 0;
-  __device__ __forceinline__ int stage() const { return static_cast<int>(number % kStages); }
-  __device__ __forceinline__ std::uint32_t parity() const { return number / kStages % 2; }
 };
 
 template <typename Element, typename Tiling>
@@ -169,23 +162,23 @@ class ForwardProducer {
   template <typename Tile>
   __device__ __forceinline__ void bring(Tile (&tiles)[Tiling::kStages], Barrier (&full)[Tiling::kStages],
                                         Barrier (&empty)[Tiling::kStages], const CUtensorMap& map,
-                                        Place<Tiling::kStages>& place, const ForwardWork<Tiling>& work, int visit) {
-    const int stage = place.stage();
+                                        Ring<Tiling::kStages>& ring, const ForwardWork<Tiling>& work, int visit) {
+    const std::uint32_t stage = ring.place();
     const int kv_head = work.head / static_cast<int>(launch_.call.query.heads / launch_.call.key.heads);
-    barrier_wait(empty[stage], place.parity() ^ 1);
+    barrier_wait(empty[stage], ring.empty());
     barrier_expect(full[stage], Tile::kBytes);
 #pragma unroll
     for (int panel = 0; panel < Tiling::kPanels; ++panel) {
       copy_box(shared_address(tiles[stage].elements[panel]), &map, full[stage], panel * kPanelColumns,
                work.visits.first_key(visit), kv_head, work.batch, kEvictLast);
     }
-    ++place.number;
+    ++ring.number;
   }
 
   Shared& shared_;
   const ForwardLaunch& launch_;
   const ForwardMaps& maps_;
-  Place<Tiling::kStages> key_, value_;
+  Ring<Tiling::kStages> key_, value_;
 };
 
 template <typename Element, typename Tiling>
@@ -256,14 +249,14 @@ class ForwardConsumer {
     for (int visit = begin; visit < end; ++visit) {
       float scores[Tiling::kScores], factor[2];
       std::uint32_t p[Tiling::kScores / 2];
-      barrier_wait(shared_.key_full[key_.stage()], key_.parity());
+      barrier_wait(shared_.key_full[key_.place()], key_.full());
       issue_score(scores);
       wgmma_wait<0>();
       finish_scores(work, visit, end, scores);
       find_probabilities(scores, rows, factor);
       round(p, scores);
       rescale(rows, factor);
-      barrier_wait(shared_.value_full[value_.stage()], value_.parity());
+      barrier_wait(shared_.value_full[value_.place()], value_.full());
       issue_fold(accumulator, p);
       wgmma_wait<0>();
       finish_fold(accumulator);
@@ -273,11 +266,11 @@ class ForwardConsumer {
   __device__ __forceinline__ void pass_over(int visits) {
 #pragma unroll 1
     for (int visit = 0; visit < visits; ++visit) {
-      barrier_wait(shared_.key_full[key_.stage()], key_.parity());
-      release(shared_.key_empty[key_.stage()]);
+      barrier_wait(shared_.key_full[key_.place()], key_.full());
+      release(shared_.key_empty[key_.place()]);
       ++key_.number;
-      barrier_wait(shared_.value_full[value_.stage()], value_.parity());
-      release(shared_.value_empty[value_.stage()]);
+      barrier_wait(shared_.value_full[value_.place()], value_.full());
+      release(shared_.value_empty[value_.place()]);
       ++value_.number;
     }
   }
@@ -289,7 +282,7 @@ class ForwardConsumer {
     float scores[Tiling::kScores], factor[2];
     std::uint32_t p[Tiling::kScores / 2];
 
-    barrier_wait(shared_.key_full[key_.stage()], key_.parity());
+    barrier_wait(shared_.key_full[key_.place()], key_.full());
     issue_score(scores);
     wgmma_wait<0>();
     finish_scores(work, 0, count, scores);
@@ -298,10 +291,10 @@ class ForwardConsumer {
     rescale(rows, factor);
 #pragma unroll 1
     for (int visit = 1; visit < count; ++visit) {
-      barrier_wait(shared_.key_full[key_.stage()], key_.parity());
+      barrier_wait(shared_.key_full[key_.place()], key_.full());
       wait_for_turn();
       issue_score(scores);
-      barrier_wait(shared_.value_full[value_.stage()], value_.parity());
+      barrier_wait(shared_.value_full[value_.place()], value_.full());
       issue_fold(accumulator, p);
       pass_turn();
       wgmma_wait<1>();
@@ -313,7 +306,7 @@ class ForwardConsumer {
       round(p, scores);
       rescale(rows, factor);
     }
-    barrier_wait(shared_.value_full[value_.stage()], value_.parity());
+    barrier_wait(shared_.value_full[value_.place()], value_.full());
     issue_fold(accumulator, p);
     wgmma_wait<0>();
     finish_fold(accumulator);
@@ -321,7 +314,7 @@ class ForwardConsumer {
   __device__ __forceinline__ void finish_scores(const ForwardWork<Tiling>& work, int visit, int count,
                                                 float (&scores)[Tiling::kScores]) {
     keep(scores);
-    release(shared_.key_empty[key_.stage()]);
+    release(shared_.key_empty[key_.place()]);
     ++key_.number;
     if (visit + 1 == count) release(shared_.query_empty);
     const int first_key = work.visits.first_key(visit);
@@ -329,7 +322,7 @@ class ForwardConsumer {
   }
   __device__ __forceinline__ void finish_fold(float (&accumulator)[Tiling::kAccumulators]) {
     keep(accumulator);
-    release(shared_.value_empty[value_.stage()]);
+    release(shared_.value_empty[value_.place()]);
     ++value_.number;
   }
 
@@ -362,7 +355,7 @@ class ForwardConsumer {
   __device__ __forceinline__ void issue_score(float (&scores)[Tiling::kScores]) const {
     constexpr int kSteps = Tiling::kDim / 16, kPanelSteps = kPanelColumns / 16;
     const auto q = depth_along_rows(shared_address(shared_.query.elements[0][consumer_ * Tiling::kConsumerRows]));
-    const auto k = depth_along_rows(shared_address(shared_.key[key_.stage()].elements));
+    const auto k = depth_along_rows(shared_address(shared_.key[key_.place()].elements));
     wgmma_fence();
 #pragma unroll
     for (int step = 0; step < kSteps; ++step) {
@@ -377,7 +370,7 @@ class ForwardConsumer {
   __device__ __forceinline__ void issue_fold(float (&accumulator)[Tiling::kAccumulators],
                                              const std::uint32_t (&p)[Tiling::kScores / 2]) const {
     const auto v =
-        depth_across_rows(shared_address(shared_.value[value_.stage()].elements), shared_.value[0].kPanelBytes);
+        depth_across_rows(shared_address(shared_.value[value_.place()].elements), shared_.value[0].kPanelBytes);
     wgmma_fence();
 #pragma unroll
     for (int step = 0; step < Tiling::kKeyTile / 16; ++step) {
@@ -504,7 +497,7 @@ class ForwardConsumer {
   Shared& shared_;
   const ForwardLaunch& launch_;
   const int consumer_;
-  Place<Tiling::kStages> key_, value_;
+  Ring<Tiling::kStages> key_, value_;
 };
 
 template <typename Element, typename Tiling>

@@ -14,11 +14,6 @@
 
 namespace orrery::kernels::cuda::sm90 {
 
-template <typename T>
-Rows<T> rows_of(const TensorView& tensor) {
-  return {static_cast<T*>(tensor.data), tensor.batch_stride, tensor.token_stride, tensor.head_stride};
-}
-
 template <typename Element, typename Tiling>
 void launch_backward(const AttendBackward& call, device::StreamHandle stream) {
   constexpr int kBytes = static_cast<int>(sizeof(BackwardShared<Element, Tiling>));
