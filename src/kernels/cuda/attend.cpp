@@ -131,8 +131,8 @@ void attend_backward(const AttendBackward& call, device::StreamHandle stream) {
   }
   if (key.elements() == 0) return;
   const std::string_view kernel = backward_kernel(call.kernels, query.dtype, query.width, call.scale);
-  const bool by_itself = call.first && kernel == "portable" && query.elements() > 0;
-  if (by_itself) return attend_with(kernel, call, stream);
+  // The 16-bit kernels store or round what they find when it is all there is; the rest are passes over memory.
+  if (call.first && kernel != "fp32" && query.elements() > 0) return attend_with(kernel, call, stream);
   if (call.first) {
     clear(call.grad_key, stream);
     clear(call.grad_value, stream);
