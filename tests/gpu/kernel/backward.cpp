@@ -97,10 +97,11 @@ TEST_CASE("16-bit backward agrees with float64 over several tiles of queries and
   check_at_once({Dtype::bf16, 1, 1100, 700, 1, 1, 128}, Mask::causal);  // the first rows see nothing
 }
 
-// A block looks at 32 query tiles at a time.
+// A block lists the visits among 32 or 128 query tiles at a time. Where there are more it first finds the outer ones.
 TEST_CASE("16-bit backward agrees with float64 over very many tiles of queries") {
   for (Mask mask : {Mask::causal, Mask::documents, Mask::one_key, Mask::random}) {
     check_at_once({Dtype::bf16, 1, 4500, 300, 1, 1, 8}, mask);
+    check_at_once({Dtype::bf16, 1, 8500, 300, 1, 1, 72}, mask);
   }
   for (Mask mask : {Mask::window, Mask::window_sinks, Mask::documents}) {
     check_at_once({Dtype::fp16, 1, 4500, 4400, 1, 1, 40}, mask);
