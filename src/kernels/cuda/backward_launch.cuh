@@ -17,12 +17,12 @@ inline constexpr int kSharedBytes = static_cast<int>(sizeof(typename BackwardBlo
 
 // How many units go side by side at the end. Under a causal mask a lower tile of keys sees more queries: a unit begins
 // with its longest blocks and ends with its shortest. Where a device takes the blocks of several units at a time, the
-// long ones of the last would begin late; so the tiles of these units take turns.
+// long ones of the last would begin late; so the tiles of the last units take turns, four times what it takes.
 inline std::int64_t units_at_the_end(std::int64_t units, std::int64_t key_tiles, int blocks_per_sm) {
   int device = 0, sms = 0;
   ORRERY_CUDA_CHECK(cudaGetDevice(&device));
   ORRERY_CUDA_CHECK(cudaDeviceGetAttribute(&sms, cudaDevAttrMultiProcessorCount, device));
-  return std::min(units, sms * blocks_per_sm / key_tiles);
+  return std::min(units, 4 * sms * blocks_per_sm / key_tiles);
 }
 
 template <typename Element, typename Tiling>

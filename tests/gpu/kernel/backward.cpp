@@ -163,15 +163,18 @@ void check_ends(const Shape& shape, Mask mask, const Ends& ends) {
       for (double& x : *gradient) x += 2.0;
     }
   }
-  const Tensor empty(shape.dtype, shape.batch, shape.key_len, shape.kv_heads, shape.head_dim, kAlignedPadding);
+  const auto results = [&] {
+    Tensor tensor(shape.dtype, shape.batch, shape.key_len, shape.kv_heads, shape.head_dim, kAlignedPadding);
+    tensor.fill_constant(kNan);
+    return tensor;
+  };
   for (const Way& way : kWays) {
     // The front alone knows what to do without queries, and with a last call that is not the first.
     if (way.tiles && (shape.query_len == 0 || !ends.first)) continue;
     INFO(way << (ends.first ? ", first" : "") << (ends.last ? ", last" : "") << ' ' << describe(shape, mask));
     p.grad_query.fill_constant(0.0f);
     for (Tensor* gradient : {&p.grad_key, &p.grad_value}) gradient->fill_constant(ends.first ? kNan : 2.0f);
-    Tensor key_out = empty, value_out = empty;
-    for (Tensor* result : {&key_out, &value_out}) result->fill_constant(kNan);
+    Tensor key_out = results(), value_out = results();
     const OnDevice device(p);
     const DeviceTensor device_key_out(key_out), device_value_out(value_out);
     for (const auto& [begin, end] : {std::pair{std::int64_t{0}, middle}, std::pair{middle, shape.key_len}}) {

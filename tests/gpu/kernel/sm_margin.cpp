@@ -27,7 +27,9 @@ struct Results {
   Tensor key_out, value_out;
 
   Results(const Shape& shape, Mask mask, const Kernels& kernels, int sm_margin)
-      : problem(make_problem(shape, mask)), key_out(problem.key), value_out(problem.value) {
+      : problem(make_problem(shape, mask)),
+        key_out(shape.dtype, shape.batch, shape.key_len, shape.kv_heads, shape.head_dim, kAlignedPadding),
+        value_out(shape.dtype, shape.batch, shape.key_len, shape.kv_heads, shape.head_dim, kAlignedPadding) {
     prepare_backward(problem, 1.0f);
     const DeviceArray<std::byte> scratch(std::vector<std::byte>(cuda::kForwardScratchBytes, std::byte{0xff}));
     const OnDevice device(problem);
