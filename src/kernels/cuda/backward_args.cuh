@@ -80,11 +80,14 @@ __device__ __forceinline__ void round_four(Element* into, float x, float y, floa
 }
 
 // What was written before releasing is seen after waiting, by these threads and those they synchronise with.
+__device__ __forceinline__ std::int32_t turns_passed(const std::int32_t* turn) {
+  std::int32_t passed;
+  asm volatile("ld.acquire.gpu.global.s32 %0, [%1];" : "=r"(passed) : "l"(turn) : "memory");
+  return passed;
+}
 __device__ __forceinline__ void wait_for_turn(const std::int32_t* turn, std::int32_t mine) {
-  std::int32_t now;
-  do {
-    asm volatile("ld.acquire.gpu.global.s32 %0, [%1];" : "=r"(now) : "l"(turn) : "memory");
-  } while (now < mine);
+  while (turns_passed(turn) < mine) {
+  }
 }
 __device__ __forceinline__ void release_turn(std::int32_t* turn) {
   asm volatile("red.release.gpu.global.add.s32 [%0], 1;" ::"l"(turn) : "memory");

@@ -19,18 +19,22 @@
 //                         of their dV and dK as they lie. dS goes through shared memory, for dQ needs all 128 keys: a
 //                         consumer computes half of dQ, 64 x 64 (backward_consumer.cuh)
 //
-// The barriers, and all that they guard, are in backward_block.cuh. A step of a consumer, and what runs beside it on
-// the tensor cores:
+// The barriers, and all that they guard, are in backward_block.cuh. A step of a consumer, whose S^T has begun in the
+// step before, and what runs beside it on the tensor cores:
 //
-//   wait for Q      S^T, dP^T begin                     | the other consumer's dV, dK, dQ
-//   wait for S^T    P^T, rounded                        | dP^T
-//   wait for dP^T   dS^T, rounded, shared               | the other's S^T, dP^T
-//                   dV, dK of this step and dQ of the step before begin
-//   wait for dQ     to its carrier                      | the other's dV, dK, dQ
+//   wait for dO     dP^T begins                           | S^T; the other consumer's dV, dK, dQ
+//   wait for S^T    P^T                                   | dP^T; the other's
+//   wait for dP^T   dS^T; both rounded, dS^T shared       | the other's
+//   wait for the    dV, dK of this step and dQ of the step before begin
+//     token
+//   wait for dK     S^T of the next step begins
+//   wait for dQ     the token is passed; dQ to its carrier | S^T; the other's dV, dK, dQ
 //
 // dQ lags a step behind, so that a consumer never waits for dS that the other has only just begun: they run in opposite
-// phases, one on the tensor cores while the other is busy with powers and roundings. A token, passed when S^T and dP^T
-// have begun, keeps them apart.
+// phases, one on the tensor cores while the other is busy with powers and roundings. The token keeps them apart.
+//
+// What limits is shared memory more than the tensor cores: a step reads and writes it for nearly as many cycles as it
+// has. So K is in registers as far as there are any, and whatever goes there goes without conflicts of banks.
 //
 // Whose turn it is to add to dQ follows the portable kernel's rule, and so does the proof that every wait ends: tickets
 // rise, a block works on one tile at a time and in the order of its tickets, so the lowest unfinished ticket is being
@@ -51,10 +55,12 @@ __device__ __forceinline__ void prepare_barriers(BackwardShared<Element, Tiling>
   constexpr int kWarps = kWarpgroup / kWarp, kAllWarps = Tiling::kConsumers * kWarps;  // of consumers
   barrier_init(shared.keys_full, 1);
   barrier_init(shared.keys_empty, kAllWarps);
-  for (int i = 0; i < Tiling::kStages; ++i) {
+  for (int i = 0; i < Tiling::kQueryStages; ++i) {
     barrier_init(shared.rows_full[i], 1);
     barrier_init(shared.query_full[i], 1);
     barrier_init(shared.query_empty[i], kAllWarps);
+  }
+  for (int i = 0; i < Tiling::kStages; ++i) {
     barrier_init(shared.grad_out_full[i], 1);
     barrier_init(shared.grad_out_empty[i], kAllWarps);
     barrier_init(shared.scores_full[i], kAllWarps);

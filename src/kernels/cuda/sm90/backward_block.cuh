@@ -20,13 +20,16 @@ namespace orrery::kernels::cuda::sm90 {
 template <int kHeadDim_>
 struct BackwardTiling {
   static constexpr int kHeadDim = kHeadDim_, kQueries = 128 * 64 / kHeadDim, kKeys = 128;
-  static constexpr int kStages = 2;  // of Q and dO, and of dS
+  static constexpr int kStages = 2;  // of dO, and of dS
+  static constexpr int kQueryStages = 3;
   static constexpr int kConsumers = 2, kThreads = (1 + kConsumers) * kWarpgroup;
-  static constexpr int kProducerRegisters = 24, kConsumerRegisters = 240;
+  // S^T and dP^T, 64 queries wide, need all that shared memory can give, half of it for the left operand. So K of the
+  // first steps of 16 columns is kept in registers, as far as there are any.
+  static constexpr int kKeySteps = kHeadDim == 128 ? 4 : 2;
+  static constexpr int kProducerRegisters = kHeadDim == 128 ? 24 : 40;
+  static constexpr int kConsumerRegisters = kHeadDim == 128 ? 240 : 232;
   // dQ of a step is kQueries x kHeadDim; a consumer's half are 64 of the queries, or else 64 of the columns.
   static constexpr bool kHalvesAreRows = kQueries == 128;
-  // dV begins while dS^T is being found. With 128 queries there are no registers for that.
-  static constexpr bool kEarlyValue = kQueries == 64;
 
   static_assert(kHeadDim == 64 || kHeadDim == 128, "two consumers share dQ in halves of 64 x 64");
   static_assert(kProducerRegisters + kConsumers * kConsumerRegisters <= 504, "an SM has 65536 registers");
@@ -42,6 +45,7 @@ struct BackwardArgs {
   const RangeBounds* bounds;            // [ceil(query_len / kRangeTile)], or null
   std::int32_t batch, kv_heads, group;  // heads = kv_heads * group
   std::int32_t query_len, key_len, width;
+  TileOrder order;
   std::int32_t tickets;     // tiles of keys x batch x kv_heads
   float scale, scale_log2;  // scale_log2 = scale * log2(e)
   std::int32_t* ticket;     // how many have been drawn
@@ -51,10 +55,15 @@ struct BackwardArgs {
   Rows<std::uint16_t> key_out, value_out;  // as grad_key, of the kernel's Element
 };
 
+// The tile of keys that a ticket is for.
+struct BackwardWork {
+  std::int32_t key_tile, batch, kv_head;
+};
+
 // What a block does with a query tile and head; a tile of -1 says that there is no more to do.
 struct BackwardStep {
   std::int32_t tile, head, turn;
-  std::int32_t key_tile, batch, kv_head;
+  BackwardWork work;
   bool full, first, last;  // full: every query sees every key. first, last: of the tile of keys
 };
 
@@ -81,6 +90,7 @@ struct BackwardShared {
   struct alignas(1024) QueryGrads {
     float panels[2][64][kGradColumns];
   };
+  // At place_of() each query.
   struct StageRows {
     float lse[kQueries];                   // times log2(e); +inf for a row that gets and gives nothing
     float delta[kQueries];                 // times the scale, where dS is
@@ -88,24 +98,31 @@ struct BackwardShared {
   };
 
   KeyTile key, value;
-  QueryTile query[Tiling::kStages], grad_out[Tiling::kStages];
+  QueryTile query[Tiling::kQueryStages], grad_out[Tiling::kStages];
   ScoreTile grad_scores[Tiling::kStages];
   QueryGrads grad_query[Tiling::kConsumers];
-  StageRows rows[Tiling::kStages];
+  StageRows rows[Tiling::kQueryStages];
   BackwardStep steps[kSteps];
   Walk walk;
+  BackwardWork work;  // the producer's, who is short of registers
 
   // Who arrives, and for whom. Warps arrive by one lane.
   Barrier keys_full, keys_empty;                 // the producer's copies; the consumers' warps, at the end of a tile
-  Barrier rows_full[Tiling::kStages];            // the producer: rows and the step
-  Barrier query_full[Tiling::kStages];           // the producer's copies
-  Barrier query_empty[Tiling::kStages];          // the consumers' warps: Q and rows are no longer needed
+  Barrier rows_full[Tiling::kQueryStages];       // the producer: rows and the step
+  Barrier query_full[Tiling::kQueryStages];      // the producer's copies
+  Barrier query_empty[Tiling::kQueryStages];     // the consumers' warps: Q and rows are no longer needed
   Barrier grad_out_full[Tiling::kStages];        // the producer's copies
   Barrier grad_out_empty[Tiling::kStages];       // the consumers' warps
   Barrier scores_full[Tiling::kStages];          // the consumers' warps: dS is there
   Barrier scores_empty[Tiling::kStages];         // the consumers' warps: dQ is computed
   Barrier grad_query_full[Tiling::kConsumers];   // the warps of one consumer
   Barrier grad_query_empty[Tiling::kConsumers];  // its carrier
+
+  // Where StageRows has a query of the step: the four of every 16 that a lane of a consumer has scores of, 0, 1, 8 and
+  // 9 or the like, are side by side, one access.
+  static __device__ __forceinline__ int place_of(int query) {
+    return query / 16 * 16 + query % 8 / 2 * 4 + query % 16 / 8 * 2 + query % 2;
+  }
 
   __device__ __forceinline__ BackwardStep& step(std::uint32_t number) { return steps[number % kSteps]; }
 };

@@ -13,12 +13,14 @@ template <typename Element, typename Tiling>
 class BackwardConsumer {
   static constexpr int kDim = Tiling::kHeadDim, kQueries = Tiling::kQueries, kKeys = Tiling::kKeys;
   using Stage = Ring<Tiling::kStages>;
+  using QueryStage = Ring<Tiling::kQueryStages>;
   using Shared = BackwardShared<Element, Tiling>;
 
   using Scores = float[kQueries / 2];
   using Packed = std::uint32_t[kQueries / 4];
   using KeyGrads = float[kDim / 2];
   using QueryGrads = float[32];
+  using KeySteps = std::uint32_t[4 * Tiling::kKeySteps];
 
   static constexpr int kKeyPanelBytes = kKeys * kPanelRowBytes, kQueryPanelBytes = kQueries * kPanelRowBytes;
 
@@ -33,14 +35,19 @@ class BackwardConsumer {
     Ring<1> tile;
     while (wait_for_step(number)) {
       barrier_wait(shared_.keys_full, tile.full());
+      load_keys();
+      Scores scores;
+      wait_for_query(number);
+      multiply_scores(scores, number);
       bool first = true, last;
       do {
-        if (!first) wait_for_step(number);
         last = shared_.step(number).last;
-        take_step(number, first, grad_key, grad_value);
+        take_step(number, first, last, scores, grad_key, grad_value);
         ++number;
         first = false;
       } while (!last);
+      wgmma_wait<0>();
+      keep(scores);
       QueryGrads grad_query;
       multiply_grad_query(number - 1, grad_query);
       wgmma_wait<0>();
@@ -59,50 +66,37 @@ class BackwardConsumer {
  private:
   // Whether there is one.
   __device__ __forceinline__ bool wait_for_step(std::uint32_t number) const {
-    const Stage ring = {number};
+    const QueryStage ring = {number};
     barrier_wait(shared_.rows_full[ring.place()], ring.full());
     return shared_.step(number).tile >= 0;
   }
-  // The token: who has it may begin S^T and dP^T.
+  // The token: who has it may begin dV, dK and dQ.
   __device__ __forceinline__ void await_token() { named_barrier_sync(kTokens + consumer_, 2 * kWarpgroup); }
   __device__ __forceinline__ void pass_token() { named_barrier_arrive(kTokens + (1 - consumer_), 2 * kWarpgroup); }
 
-  __device__ __forceinline__ void take_step(std::uint32_t number, bool first, KeyGrads& grad_key,
-                                            KeyGrads& grad_value) {
+  // A step, whose S^T has begun; at its end `scores` is that of the next.
+  __device__ __forceinline__ void take_step(std::uint32_t number, bool first, bool last, Scores& scores,
+                                            KeyGrads& grad_key, KeyGrads& grad_value) {
     const Stage stage = {number};
-    const auto& rows = shared_.rows[stage.place()];
-    const auto& query = shared_.query[stage.place()];
+    const QueryStage queries = {number};
+    const auto& rows = shared_.rows[queries.place()];
+    const auto& query = shared_.query[queries.place()];
     const auto& grad_out = shared_.grad_out[stage.place()];
     const bool full = shared_.step(number).full;
-    Scores p, ds;
+    Scores ds;
     Packed left, packed;
 
-    barrier_wait(shared_.query_full[stage.place()], stage.full());
-    await_token();
-    wgmma_fence();
-    multiply_rows(p, shared_.key, query);
-    wgmma_commit();
     barrier_wait(shared_.grad_out_full[stage.place()], stage.full());
+    wgmma_wait<0>();
+    keep(scores);
     wgmma_fence();
-    multiply_rows(ds, shared_.value, grad_out);
+    multiply_rows<0>(ds, shared_.value, grad_out);
     wgmma_commit();
-    pass_token();
-
-    wgmma_wait<1>();
-    keep(p);
-    find_probabilities(p, rows, full);
-    if constexpr (Tiling::kEarlyValue) {
-      pack_scores(left, p);
-      wgmma_fence();
-      multiply_columns(grad_value, left, grad_out, !first);
-      wgmma_commit();
-      wgmma_wait<1>();
-    } else {
-      wgmma_wait<0>();
-    }
+    find_probabilities(scores, rows, full);
+    wgmma_wait<0>();
     keep(ds);
-    find_grad_scores(ds, p, rows);
-    if constexpr (!Tiling::kEarlyValue) pack_scores(left, p);
+    find_grad_scores(ds, scores, rows);
+    pack_scores(left, scores);
     pack_scores(packed, ds);
 
     barrier_wait(shared_.scores_empty[stage.place()], stage.empty());
@@ -110,11 +104,10 @@ class BackwardConsumer {
     fence_async_proxy();
     arrive_as_warp(shared_.scores_full[stage.place()]);
 
+    await_token();
     wgmma_fence();
-    if constexpr (!Tiling::kEarlyValue) {
-      multiply_columns(grad_value, left, grad_out, !first);
-      wgmma_commit();
-    }
+    multiply_columns(grad_value, left, grad_out, !first);
+    wgmma_commit();
     multiply_columns(grad_key, packed, query, !first);
     wgmma_commit();
     // At the first step of a tile too, of what the tile before has left: so the code does not branch amid products.
@@ -127,13 +120,45 @@ class BackwardConsumer {
     wgmma_wait<1>();
     keep(packed);
     keep(grad_key);
-    arrive_as_warp(shared_.query_empty[stage.place()]);
-    wgmma_wait<0>();
+    arrive_as_warp(shared_.query_empty[queries.place()]);
+    // At the last step too, of anything.
+    if (!last) wait_for_query(number + 1);
+    multiply_scores(scores, number + 1);
+    wgmma_wait<1>();
     keep(grad_query);
+    pass_token();
     if (!first) finish_grad_query(number - 1, grad_query);
   }
 
-  // A consumer's 64 keys times all queries of the step, transposed: left K or V, right Q or dO.
+  // The consumer's 64 rows of the first columns of K.
+  __device__ __forceinline__ void load_keys() {
+    const int lane = thread_index() % kWarp, warp = thread_index() % kWarpgroup / kWarp;
+    const int row = consumer_ * 64 + warp * 16 + lane % 16;
+#pragma unroll
+    for (int k = 0; k < Tiling::kKeySteps; ++k) {
+      std::uint32_t fragment[4];
+      ldmatrix(fragment, shared_address(&shared_.key.panels[k / 4][row]) +
+                             static_cast<std::uint32_t>(((k % 4 * 2 + lane / 16) ^ (row % 8)) * 16));
+#pragma unroll
+      for (int i = 0; i < 4; ++i) keys_[4 * k + i] = fragment[i];
+    }
+  }
+
+  __device__ __forceinline__ void wait_for_query(std::uint32_t number) const {
+    const QueryStage ring = {number};
+    barrier_wait(shared_.rows_full[ring.place()], ring.full());
+    barrier_wait(shared_.query_full[ring.place()], ring.full());
+  }
+  // S^T of a step, under way.
+  __device__ __forceinline__ void multiply_scores(Scores& scores, std::uint32_t number) {
+    wgmma_fence();
+    multiply_rows<Tiling::kKeySteps>(scores, shared_.key, shared_.query[QueryStage{number}.place()]);
+    wgmma_commit();
+  }
+
+  // A consumer's 64 keys times all queries of the step, transposed: left K or V, right Q or dO. K of the first steps of
+  // 16 columns is taken from registers.
+  template <int kRegisterSteps>
   __device__ __forceinline__ void multiply_rows(Scores& d, const typename Shared::KeyTile& left,
                                                 const typename Shared::QueryTile& right) const {
     const MatrixDescriptor a =
@@ -141,8 +166,12 @@ class BackwardConsumer {
     const MatrixDescriptor b = depth_along_rows(shared_address(&right));
 #pragma unroll
     for (int k = 0; k < kDim / 16; ++k) {
-      Wgmma<Element, kQueries>::shared(d, a.plus(k / 4 * kKeyPanelBytes + k % 4 * 32),
-                                       b.plus(k / 4 * kQueryPanelBytes + k % 4 * 32), k > 0);
+      const MatrixDescriptor b_step = b.plus(k / 4 * kQueryPanelBytes + k % 4 * 32);
+      if (k < kRegisterSteps) {
+        Wgmma<Element, kQueries>::template registers<Depth::along_rows>(d, &keys_[4 * k], b_step, k > 0);
+      } else {
+        Wgmma<Element, kQueries>::shared(d, a.plus(k / 4 * kKeyPanelBytes + k % 4 * 32), b_step, k > 0);
+      }
     }
   }
 
@@ -181,9 +210,14 @@ class BackwardConsumer {
     give_grad_query(number, grad_query);
   }
 
-  // The first query of the tile, of every eight, that a lane has scores of.
-  static __device__ __forceinline__ int first_column() {
-    return thread_index() % 4 * 2;
+  // Where StageRows has the first query of the tile that a lane has scores of.
+  static __device__ __forceinline__ int first_place() {
+    return thread_index() % 4 * 4;
+  }
+  // Of a row of StageRows, the lane's two of the j-th eight queries; two eights are one access.
+  static __device__ __forceinline__ float2 pair_of(const float (&row)[kQueries], int j) {
+    const float4 four = *reinterpret_cast<const float4*>(&row[first_place() + j / 2 * 16]);
+    return j % 2 == 0 ? float2{four.x, four.y} : float2{four.z, four.w};
   }
   // Of a consumer's 64 keys, or of the rows of its half of dQ: a lane has this one, and the eighth behind it.
   static __device__ __forceinline__ int first_row() {
@@ -192,10 +226,9 @@ class BackwardConsumer {
 
   __device__ __forceinline__ void find_probabilities(Scores& p, const typename Shared::StageRows& rows,
                                                      bool full) const {
-    const int column = first_column();
 #pragma unroll
     for (int j = 0; j < kQueries / 8; ++j) {
-      const float2 lse = *reinterpret_cast<const float2*>(&rows.lse[column + j * 8]);
+      const float2 lse = pair_of(rows.lse, j);
       p[4 * j] = fmaf(p[4 * j], args_.scale_log2, -lse.x);
       p[4 * j + 1] = fmaf(p[4 * j + 1], args_.scale_log2, -lse.y);
       p[4 * j + 2] = fmaf(p[4 * j + 2], args_.scale_log2, -lse.x);
@@ -203,11 +236,11 @@ class BackwardConsumer {
     }
     if (!full) {
       const int key = consumer_ * 64 + first_row();
-      const std::uint32_t* words = &rows.seen[key / 32][column];
+      const std::uint32_t* words = &rows.seen[key / 32][first_place()];
       const std::uint32_t one = 1u << key % 32, eighth = one << 8;
 #pragma unroll
       for (int j = 0; j < kQueries / 8; ++j) {
-        const uint2 seen = *reinterpret_cast<const uint2*>(words + j * 8);
+        const uint2 seen = *reinterpret_cast<const uint2*>(words + j / 2 * 16 + j % 2 * 2);
         if ((seen.x & one) == 0) p[4 * j] = -INFINITY;
         if ((seen.y & one) == 0) p[4 * j + 1] = -INFINITY;
         if ((seen.x & eighth) == 0) p[4 * j + 2] = -INFINITY;
@@ -224,10 +257,9 @@ class BackwardConsumer {
   // dS^T from P^T and dP^T, which becomes it.
   __device__ __forceinline__ void find_grad_scores(Scores& ds, const Scores& p,
                                                    const typename Shared::StageRows& rows) const {
-    const int column = first_column();
 #pragma unroll
     for (int j = 0; j < kQueries / 8; ++j) {
-      const float2 delta = *reinterpret_cast<const float2*>(&rows.delta[column + j * 8]);
+      const float2 delta = pair_of(rows.delta, j);
       ds[4 * j] = p[4 * j] * minus_delta(ds[4 * j], delta.x);
       ds[4 * j + 1] = p[4 * j + 1] * minus_delta(ds[4 * j + 1], delta.y);
       ds[4 * j + 2] = p[4 * j + 2] * minus_delta(ds[4 * j + 2], delta.x);
@@ -259,12 +291,23 @@ class BackwardConsumer {
   __device__ __forceinline__ void give_grad_query(std::uint32_t number, QueryGrads& grads) {
     if constexpr (!kScaledScores<Element>) scale(grads);
     barrier_wait(shared_.grad_query_empty[consumer_], Ring<1>{number}.empty());
-    // A lane has two of the four floats of a chunk; chunks are exchanged by chunk ^= row % 8.
+    // A lane has two of the four floats of a chunk; chunks are exchanged by chunk ^= row % 8. Half a warp writes at a
+    // time: four rows, two chunks of each. Were these the same chunks in all rows, rows would meet in the same banks;
+    // so odd rows write theirs in another order.
     const int row = first_row(), quad = thread_index() % 4;
+    const bool odd = row % 2 != 0;
+#pragma unroll
+    for (int i = 0; i < 32; ++i) {
+      if (i % 16 >= 8) continue;
+      const float one = grads[i], other = grads[i + 8];
+      grads[i] = odd ? other : one;
+      grads[i + 8] = odd ? one : other;
+    }
+    const int exchange = row % 8 ^ (odd ? 4 : 0);
 #pragma unroll
     for (int j = 0; j < 8; ++j) {
       auto& panel = shared_.grad_query[consumer_].panels[j / 4];
-      const int column = ((j % 4 * 2 + quad / 2) ^ (row % 8)) * 4 + quad % 2 * 2;
+      const int column = ((j % 4 * 2 + quad / 2) ^ exchange) * 4 + quad % 2 * 2;
       *reinterpret_cast<float2*>(&panel[row][column]) = {grads[4 * j], grads[4 * j + 1]};
       *reinterpret_cast<float2*>(&panel[row + 8][column]) = {grads[4 * j + 2], grads[4 * j + 3]};
     }
@@ -309,8 +352,8 @@ class BackwardConsumer {
     const int column = quad / 2 * 4 + (odd ? 8 : 0);
 #pragma unroll
     for (int half = 0; half < 2; ++half) {
-      const std::int32_t key = now.key_tile * kKeys + consumer_ * 64 + first_row() + half * 8;
-      T* const row = into.at(now.batch, key, now.kv_head) + column;
+      const std::int32_t key = now.work.key_tile * kKeys + consumer_ * 64 + first_row() + half * 8;
+      T* const row = into.at(now.work.batch, key, now.work.kv_head) + column;
 #pragma unroll
       for (int j = 0; j < kDim / 8; j += 2) {
         const float *first = &grads[4 * j + 2 * half], *second = &grads[4 * j + 4 + 2 * half];
@@ -327,6 +370,7 @@ class BackwardConsumer {
   const BackwardArgs& args_;
   Shared& shared_;
   const int consumer_;
+  KeySteps keys_;
 };
 
 }  // namespace orrery::kernels::cuda::sm90

@@ -14,6 +14,21 @@
 
 namespace orrery::kernels::cuda::sm90 {
 
+// How many KV heads are gone through side by side (TileOrder). Blocks walk over the queries at about the same pace, so
+// that Q, dO and dQ, which those of a head have in common, are still in the L2 cache when the next one comes, if there
+// are few heads. When dQ is added to in order, the blocks of a head follow one another a step or two apart, and heads
+// are to be as many as it takes for this train to be short beside the steps of a tile.
+inline std::int64_t section_heads(const AttendBackward& call, std::int64_t query_tiles, std::int64_t heads,
+                                  std::int64_t blocks) {
+  constexpr std::int64_t kSectionBytes = 16 << 20, kTileTrains = 16;
+  const std::int64_t group = call.query.heads / call.key.heads;
+  const std::int64_t element_bytes = static_cast<std::int64_t>(2 * size_of(call.query.dtype) + sizeof(float));
+  const std::int64_t head_bytes = group * call.query.tokens * call.query.width * element_bytes;
+  std::int64_t section = kSectionBytes / std::max<std::int64_t>(head_bytes, 1);
+  if (call.deterministic) section = std::max(section, kTileTrains * blocks / (group * query_tiles));
+  return std::clamp<std::int64_t>(section, 1, heads);
+}
+
 template <typename Element, typename Tiling>
 void launch_backward(const AttendBackward& call, device::StreamHandle stream) {
   constexpr int kBytes = static_cast<int>(sizeof(BackwardShared<Element, Tiling>));
@@ -60,6 +75,9 @@ void launch_backward(const AttendBackward& call, device::StreamHandle stream) {
   ORRERY_CHECK(call.sm_margin >= 0 && call.sm_margin < processors, "a margin of ", call.sm_margin, " of ", processors,
                " multiprocessors");
   const std::int64_t blocks = std::min<std::int64_t>(processors - call.sm_margin, tickets);
+  const std::int64_t heads = call.key.batch * call.key.heads;
+  args.order = {static_cast<std::int32_t>(key_tiles), static_cast<std::int32_t>(heads),
+                static_cast<std::int32_t>(section_heads(call, query_tiles, heads, blocks))};
   args.tickets = static_cast<std::int32_t>(tickets);
   const std::int64_t counted = 1 + (call.deterministic ? call.query.batch * call.query.heads * query_tiles : 0);
 

@@ -16,6 +16,7 @@ class BackwardProducer {
   static constexpr int kDim = Tiling::kHeadDim, kQueries = Tiling::kQueries, kKeys = Tiling::kKeys;
   using Rule = VisitRule<kQueries, kKeys>;
   using Stage = Ring<Tiling::kStages>;
+  using QueryStage = Ring<Tiling::kQueryStages>;
   using Shared = BackwardShared<Element, Tiling>;
 
  public:
@@ -31,22 +32,18 @@ class BackwardProducer {
       if (thread_index() == 0) ticket = atomicAdd(args_.ticket, 1);
       ticket = __shfl_sync(kAllLanes, ticket, 0);
       if (ticket >= args_.tickets) break;
-      // The lowest tiles of keys first, those of all heads side by side: under a causal mask they have the most to do.
-      const std::int32_t unit = ticket % (args_.batch * args_.kv_heads);
-      const std::int32_t key_tile = ticket / (args_.batch * args_.kv_heads);
-      const std::int32_t batch = unit / args_.kv_heads, kv_head = unit % args_.kv_heads;
-
-      const Rule rule = {args_.bounds, args_.query_len, args_.key_len, key_tile};
+      take(ticket);
+      const Rule rule = {args_.bounds, args_.query_len, args_.key_len, shared_.work.key_tile};
       shared_.walk.begin(rule);
       Step now = shared_.walk.next(rule, args_.group);
       if (now.tile < 0) {
-        if (args_.key_gradients != KeyGradients::add) put_zeros(key_tile, batch, kv_head);
+        if (args_.key_gradients != KeyGradients::add) put_zeros();
         continue;
       }
       bool first = true;
       while (now.tile >= 0) {
         const Step next = shared_.walk.next(rule, args_.group);
-        put({now.tile, kv_head * args_.group + now.head, now.turn, key_tile, batch, kv_head, now.full, first,
+        put({now.tile, shared_.work.kv_head * args_.group + now.head, now.turn, shared_.work, now.full, first,
              next.tile < 0},
             number, tile);
         now = next;
@@ -55,17 +52,27 @@ class BackwardProducer {
       }
       ++tile.number;
     }
-    const Stage ring = {number};
+    const QueryStage ring = {number};
     barrier_wait(shared_.query_empty[ring.place()], ring.empty());
     if (thread_index() == 0) shared_.step(number).tile = -1;
     arrive_as_warp(shared_.rows_full[ring.place()]);
   }
 
  private:
+  __device__ __forceinline__ void take(std::int32_t ticket) {
+    __syncwarp();
+    if (thread_index() == 0) {
+      const auto [head, key_tile] = args_.order(ticket);
+      shared_.work = {key_tile, head / args_.kv_heads, head % args_.kv_heads};
+    }
+    __syncwarp();
+  }
+
   // Brings what a step needs.
   __device__ __forceinline__ void put(const BackwardStep& now, std::uint32_t number, const Ring<1>& tile) {
     constexpr int kLaneRows = kQueries / kWarp;
     const Stage stage = {number};
+    const QueryStage queries = {number};
     const int lane = thread_index() % kWarp;
     const std::int32_t first_query = now.tile * kQueries;
     // Rows past the end get and give nothing.
@@ -74,43 +81,43 @@ class BackwardProducer {
     for (int i = 0; i < kLaneRows; ++i) {
       const std::int32_t query = first_query + i * kWarp + lane;
       const bool within = query < args_.query_len;
-      lse[i] = within ? *args_.lse.at(now.batch, query, now.head) : INFINITY;
-      delta[i] = within ? *args_.delta.at(now.batch, query, now.head) : 0.0f;
+      lse[i] = within ? *args_.lse.at(now.work.batch, query, now.head) : INFINITY;
+      delta[i] = within ? *args_.delta.at(now.work.batch, query, now.head) : 0.0f;
     }
-    barrier_wait(shared_.query_empty[stage.place()], stage.empty());
+    barrier_wait(shared_.query_empty[queries.place()], queries.empty());
     if (elect_one()) {
-      copy_tile(shared_.query[stage.place()], args_.query, shared_.query_full[stage.place()], first_query, now.head,
-                now.batch);
+      copy_tile(shared_.query[queries.place()], args_.query, shared_.query_full[queries.place()], first_query, now.head,
+                now.work.batch);
     }
     if (now.first) {
       barrier_wait(shared_.keys_empty, tile.empty());
       if (elect_one()) {
         barrier_expect(shared_.keys_full, 2 * static_cast<int>(sizeof(typename Shared::KeyTile)));
-        copy_panels(shared_.key, args_.key, shared_.keys_full, now.key_tile * kKeys, now.kv_head, now.batch,
-                    kEvictFirst);
-        copy_panels(shared_.value, args_.value, shared_.keys_full, now.key_tile * kKeys, now.kv_head, now.batch,
-                    kEvictFirst);
+        copy_panels(shared_.key, args_.key, shared_.keys_full, now.work.key_tile * kKeys, now.work.kv_head,
+                    now.work.batch, kEvictFirst);
+        copy_panels(shared_.value, args_.value, shared_.keys_full, now.work.key_tile * kKeys, now.work.kv_head,
+                    now.work.batch, kEvictFirst);
       }
     }
     barrier_wait(shared_.grad_out_empty[stage.place()], stage.empty());
     if (elect_one()) {
       copy_tile(shared_.grad_out[stage.place()], args_.grad_out, shared_.grad_out_full[stage.place()], first_query,
-                now.head, now.batch);
+                now.head, now.work.batch);
     }
-    auto& rows = shared_.rows[stage.place()];
+    auto& rows = shared_.rows[queries.place()];
     bool dead = false;
 #pragma unroll
     for (int i = 0; i < kLaneRows; ++i) {
-      const int row = i * kWarp + lane;
+      const int row = i * kWarp + lane, place = Shared::place_of(row);
       const bool unseeing = lse[i] == -INFINITY;
       dead |= unseeing;
-      rows.lse[row] = unseeing ? INFINITY : lse[i] * kLog2E;
-      rows.delta[row] = unseeing ? 0.0f : kScaledScores<Element> ? delta[i] * args_.scale : delta[i];
-      if (!now.full) put_seen(rows, row, first_query, now.key_tile * kKeys);
+      rows.lse[place] = unseeing ? INFINITY : lse[i] * kLog2E;
+      rows.delta[place] = unseeing ? 0.0f : kScaledScores<Element> ? delta[i] * args_.scale : delta[i];
+      if (!now.full) put_seen(rows, place, first_query + row, now.work.key_tile * kKeys);
     }
     if (lane == 0) shared_.step(number) = now;
     if (__any_sync(kAllLanes, dead)) bury(number);
-    arrive_as_warp(shared_.rows_full[stage.place()]);
+    arrive_as_warp(shared_.rows_full[queries.place()]);
   }
 
   template <typename Tile>
@@ -129,7 +136,8 @@ class BackwardProducer {
   }
 
   // The gradients of keys that no query sees: what is there may be anything.
-  __device__ __forceinline__ void put_zeros(std::int32_t key_tile, std::int32_t batch, std::int32_t kv_head) const {
+  __device__ __forceinline__ void put_zeros() const {
+    const auto [key_tile, batch, kv_head] = shared_.work;
     const std::int32_t first = key_tile * kKeys, last = min(first + kKeys, args_.key_len);
     for (std::int32_t key = first; key < last; ++key) {
       for (int column = thread_index() * 4; column < args_.width; column += kWarp * 4) {
@@ -149,18 +157,18 @@ class BackwardProducer {
     return count <= 0 ? 0 : count >= 32 ? ~0u : (1u << count) - 1;
   }
   // Rows past the end take the last row's range.
-  __device__ __forceinline__ void put_seen(typename Shared::StageRows& rows, int row, std::int32_t first_query,
+  __device__ __forceinline__ void put_seen(typename Shared::StageRows& rows, int place, std::int32_t query,
                                            std::int32_t first_key) const {
     int4 range = {0, INT_MAX, 0, 0};  // as KeyRange
     if (args_.ranges != nullptr) {
-      range = __ldg(reinterpret_cast<const int4*>(args_.ranges + min(first_query + row, args_.query_len - 1)));
+      range = __ldg(reinterpret_cast<const int4*>(args_.ranges + min(query, args_.query_len - 1)));
     }
     range.y = min(range.y, args_.key_len);
     range.w = min(range.w, args_.key_len);
 #pragma unroll
     for (int word = 0; word < Shared::kWords; ++word) {
       const std::int32_t key = first_key + word * 32;
-      rows.seen[word][row] =
+      rows.seen[word][place] =
           (low_bits(range.y - key) & ~low_bits(range.x - key)) | (low_bits(range.w - key) & ~low_bits(range.z - key));
     }
   }
@@ -169,15 +177,16 @@ class BackwardProducer {
   // finite.
   __device__ __forceinline__ void bury(std::uint32_t number) {
     const Stage stage = {number};
+    const QueryStage queries = {number};
     const int lane = thread_index() % kWarp;
-    barrier_wait(shared_.query_full[stage.place()], stage.full());
+    barrier_wait(shared_.query_full[queries.place()], queries.full());
     barrier_wait(shared_.grad_out_full[stage.place()], stage.full());
     __syncwarp();
     for (int row = 0; row < kQueries; ++row) {
-      if (shared_.rows[stage.place()].lse[row] != INFINITY) continue;
+      if (shared_.rows[queries.place()].lse[Shared::place_of(row)] != INFINITY) continue;
 #pragma unroll
       for (int panel = 0; panel < Shared::kPanels; ++panel) {
-        reinterpret_cast<std::uint32_t*>(shared_.query[stage.place()].panels[panel][row])[lane] = 0;
+        reinterpret_cast<std::uint32_t*>(shared_.query[queries.place()].panels[panel][row])[lane] = 0;
         reinterpret_cast<std::uint32_t*>(shared_.grad_out[stage.place()].panels[panel][row])[lane] = 0;
       }
     }

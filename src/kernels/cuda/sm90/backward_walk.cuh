@@ -1,5 +1,6 @@
-// How a producer finds its steps: the query tiles that see a tile of keys, from the last to the first, each with every
-// query head of the group; by the rule of kernels/cuda/backward_visits.cuh.
+// How a producer finds its work: which tile of keys a ticket is for, and its steps, the query tiles that see a tile of
+// keys, from the last to the first, each with every query head of the group; by the rule of
+// kernels/cuda/backward_visits.cuh.
 #pragma once
 
 #include <cstdint>
@@ -8,6 +9,22 @@
 #include "kernels/cuda/ptx.cuh"
 
 namespace orrery::kernels::cuda::sm90 {
+
+// Tickets go through the KV heads of all batch entries, counted in a row, in sections. In a section come the lowest
+// tiles of keys first, those of its heads side by side: under a causal mask they have the most to do.
+struct TileOrder {
+  std::int32_t key_tiles, heads;
+  std::int32_t section;  // heads in each but the last, which may have fewer
+
+  struct Place {
+    std::int32_t head, key_tile;
+  };
+  __device__ __forceinline__ Place operator()(std::int32_t ticket) const {
+    const std::int32_t each = section * key_tiles, before = ticket / each * section, rest = ticket % each;
+    const std::int32_t here = min(section, heads - before);
+    return {before + rest % here, rest / here};
+  }
+};
 
 // One step of a block: a query tile, and one query head of the group.
 struct Step {
