@@ -4,6 +4,9 @@
 #include <cstdlib>
 #include <cstring>
 #include <optional>
+#include <string>
+#include <utility>
+#include <vector>
 
 #include "launch/ranks.hpp"
 #include "launch/text.hpp"
@@ -25,7 +28,8 @@ std::optional<int> local_rank() {
   return std::nullopt;
 }
 
-// The number of this rank's device; refused where it has none.
+// The number of this rank's device, as its process counts them. A launcher may let each process see all devices of the
+// host or one of its own: either way the local rank picks one, and sharers() tells whether it is another's too.
 int index_of(const World& world, const Options& options) {
   const int count = static_cast<int>(cuda_devices().size());
   if (options.device_index) {
@@ -36,10 +40,21 @@ int index_of(const World& world, const Options& options) {
   if (!started_by_mpi()) return world.rank() % count;
   const std::optional<int> local = local_rank();
   if (!local) refuse("the launcher does not say which ranks share a host; give --device-index");
-  if (*local < count) return *local;
-  if (options.share_device) return *local % count;
-  refuse("rank ", *local, " of this host, counting from 0, has no CUDA device to itself: there ",
-         count == 1 ? "is " : "are ", count, "; start fewer ranks, or give --share-device");
+  return *local % count;
+}
+
+// The first two processes that have one device, the same two on every rank; none when each has its own, or sharing was
+// asked for. Collective.
+std::optional<std::pair<int, int>> sharers(World& world, const Options& options, Device device) {
+  if (!started_by_mpi() || options.share_device) return std::nullopt;
+  const std::vector<std::string> uuids =
+      all_gather(world, cuda_devices().at(static_cast<std::size_t>(device.index)).uuid);
+  for (std::size_t second = 1; second < uuids.size(); ++second) {
+    for (std::size_t first = 0; first < second; ++first) {
+      if (uuids[first] == uuids[second]) return std::pair(static_cast<int>(first), static_cast<int>(second));
+    }
+  }
+  return std::nullopt;
 }
 
 }  // namespace
@@ -54,6 +69,10 @@ Device choose_device(World& world, const Options& options, const AttentionProble
   };
   if (options.device == "cuda") {
     together(world, take);
+    if (const auto ranks = sharers(world, options, device)) {
+      refuse("ranks ", ranks->first, " and ", ranks->second,
+             " have one CUDA device between them; start fewer ranks on their host, or give --share-device");
+    }
     return device;
   }
   bool mine = true;
@@ -64,7 +83,7 @@ Device choose_device(World& world, const Options& options, const AttentionProble
   }
   bool all = true;
   for (const double has : all_gather(world, mine ? 1.0 : 0.0)) all = all && has != 0;
-  return all ? device : Device{};
+  return all && !sharers(world, options, device) ? device : Device{};
 }
 
 std::string device_name(Device device) {

@@ -1,7 +1,7 @@
 // Which device each rank computes on. Either all ranks compute on CUDA devices or none does.
 //
 // Ranks that are threads of this process share its devices round robin. Processes take one each, by their number on
-// the host, as the launcher tells it; where there are more of them than devices they share only when told to.
+// the host, as the launcher tells it, among those that they see; two have the same one only when told to share.
 #pragma once
 
 #include "launch/options.hpp"

@@ -30,8 +30,12 @@ std::vector<CudaDeviceInfo> cuda_devices() {
   for (int i = 0; i < count; ++i) {
     cudaDeviceProp p{};
     ORRERY_CUDA_CHECK(cudaGetDeviceProperties(&p, i));
-    devices.push_back({p.name, 10 * p.major + p.minor, p.multiProcessorCount,
-                       static_cast<std::int64_t>(p.totalGlobalMem), p.l2CacheSize});
+    devices.push_back({p.name,
+                       {p.uuid.bytes, sizeof p.uuid.bytes},
+                       10 * p.major + p.minor,
+                       p.multiProcessorCount,
+                       static_cast<std::int64_t>(p.totalGlobalMem),
+                       p.l2CacheSize});
   }
   return devices;
 }

@@ -11,7 +11,9 @@ std::string cuda_refuses(Dtype dtype, int head_dim) {
 }
 
 std::string cuda_kernels(const CudaDeviceInfo& device) {
-  return device.compute_capability == kernels::cuda::sm90::kComputeCapability ? "hopper" : "portable";
+  using kernels::cuda::KernelFamily;
+  const bool hopper = device.compute_capability == kernels::cuda::sm90::kComputeCapability;
+  return std::string(to_string(hopper ? KernelFamily::hopper : KernelFamily::portable));
 }
 
 }  // namespace orrery

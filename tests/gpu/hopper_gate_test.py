@@ -41,16 +41,16 @@ using namespace orrery::kernels::cuda::sm90;
 __global__ void touched(float* out, int steps) {
   extern __shared__ __align__(1024) unsigned char bytes[];
   const auto at = depth_along_rows(orrery::kernels::cuda::shared_address(bytes));
-  float sums[16] = {};
+  float sums[32] = {};
   for (int step = 0; step < steps; ++step) {
     wgmma_fence();
-    Wgmma<__half, 32>::shared(sums, at, at, true);
+    Wgmma<__half, 64>::shared(sums, at, at, true);
     wgmma_commit();
     AWAITED;
     for (float& sum : sums) sum *= 2.0f;
   }
   wgmma_wait<0>();
-  for (int i = 0; i < 16; ++i) out[16 * threadIdx.x + i] = sums[i];
+  for (int i = 0; i < 32; ++i) out[32 * threadIdx.x + i] = sums[i];
 }
 """
 

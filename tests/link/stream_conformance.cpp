@@ -254,4 +254,10 @@ void stream_misuse_is_a_bug(World& world, Device device) {
   player.synchronize();
 }
 
+void stream_another_device_is_refused(World& world, Device device) {
+  world.stream_link(device);
+  const Device other{device.kind, device.index + 1};
+  expect(error_of([&] { world.stream_link(other); }).code() == ErrorCode::invalid, "a rank has one device");
+}
+
 }  // namespace orrery::test

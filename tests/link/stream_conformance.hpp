@@ -19,6 +19,7 @@ void stream_runs_follow_each_other(World& world, Device device);   // without th
 void stream_large_messages(World& world, Device device);
 void stream_times_are_told(World& world, Device device);
 void stream_misuse_is_a_bug(World& world, Device device);
+void stream_another_device_is_refused(World& world, Device device);
 
 inline void conform_streams(World& world, Device device) {
   stream_rings(world, device);
@@ -32,6 +33,7 @@ inline void conform_streams(World& world, Device device) {
   stream_large_messages(world, device);
   stream_times_are_told(world, device);
   stream_misuse_is_a_bug(world, device);
+  stream_another_device_is_refused(world, device);
 }
 
 }  // namespace orrery::test

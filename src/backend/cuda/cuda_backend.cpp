@@ -84,6 +84,9 @@ class Runner final : public CudaBackend {
   };
 
   void require_events() const;
+  // Calls the session about an exchange; what it throws comes to say which step of which rank that is.
+  template <typename Call>
+  void naming(int exchange, const Call& call) const;
   void join(int exchange);
   int last_computed(int step) const;
   // Puts the ranges of one run of keys where the attend's kernel reads them.
@@ -206,7 +209,8 @@ void Runner::issue(int step) {
   const device::NamedRange range(names_[index].c_str());
   if (exchange_of_step_[index] >= 0) {
     const int e = exchange_of_step_[index], last = behind_[static_cast<std::size_t>(e)];
-    session_->start(e, last < 0 ? origin_.handle() : computed_[static_cast<std::size_t>(last)]->ended.handle());
+    const Event& ready = last < 0 ? origin_ : computed_[static_cast<std::size_t>(last)]->ended;
+    naming(e, [&] { session_->start(e, ready.handle()); });
     return;
   }
   if (fusion_[index].skipped) return;
@@ -232,13 +236,18 @@ int Runner::last_computed(int step) const {
   return last;
 }
 
-void Runner::join(int exchange) {
-  if (joined_[static_cast<std::size_t>(exchange)] != 0) return;
+template <typename Call>
+void Runner::naming(int exchange, const Call& call) const {
   try {
-    session_->join(exchange, stream_, options_.timeout_seconds);
+    call();
   } catch (const Error& error) {
     fail(error.code(), exchange_error(program_, step_of_exchange_[static_cast<std::size_t>(exchange)], error.what()));
   }
+}
+
+void Runner::join(int exchange) {
+  if (joined_[static_cast<std::size_t>(exchange)] != 0) return;
+  naming(exchange, [&] { session_->join(exchange, stream_, options_.timeout_seconds); });
   joined_[static_cast<std::size_t>(exchange)] = 1;
 }
 
@@ -261,12 +270,8 @@ double Runner::seconds() const {
 void Runner::wait() {
   require_events();
   const DeviceGuard guard(options_.device);
-  for (std::size_t e = 0; e < joined_.size(); ++e) {
-    try {
-      session_->wait(static_cast<int>(e), options_.timeout_seconds);
-    } catch (const Error& error) {
-      fail(error.code(), exchange_error(program_, step_of_exchange_[e], error.what()));
-    }
+  for (int e = 0; e < static_cast<int>(joined_.size()); ++e) {
+    naming(e, [&] { session_->wait(e, options_.timeout_seconds); });
   }
   finished_.wait_until_reached();
 }
@@ -439,8 +444,8 @@ std::string refuses_margin(int sm_margin, int device) {
 std::string_view kernels_of(const AttentionProblem& problem, Pass pass, bool portable_kernels, int device) {
   const DeviceGuard guard(device);
   const auto of = pass == Pass::forward ? kernels::cuda::forward_kernel : kernels::cuda::backward_kernel;
-  return of(kernels_asked(portable_kernels), problem.dtype, problem.head_dim,
-            static_cast<float>(problem.effective_scale()));
+  return to_string(of(kernels_asked(portable_kernels), problem.dtype, problem.head_dim,
+                      static_cast<float>(problem.effective_scale())));
 }
 
 ScratchBytes scratch_bytes(const AttentionProblem& problem, const RankProgram& program, StreamLink& link) {

@@ -44,10 +44,21 @@ void check_floats(const TensorView& tensor, const TensorView& like, std::int64_t
   ORRERY_CHECK(tensor.width == width, "rows of ", tensor.width, " instead of ", width);
 }
 
-void attend_with(std::string_view kernel, const AttendBackward& call, device::StreamHandle stream) {
-  if (kernel == "fp32") return attend_backward_fp32(call, stream);
-  if (kernel == "hopper") return sm90::attend_backward_16bit(call, stream);
-  attend_backward_16bit(call, stream);
+// `taken`: the Hopper kernels of the pass take what is asked, if it is 16-bit.
+KernelFamily family_of(Kernels kernels, Dtype dtype, bool taken) {
+  if (dtype == Dtype::fp32) return KernelFamily::fp32;
+  return taken && kernels == Kernels::best && sm90::runs_here() ? KernelFamily::hopper : KernelFamily::portable;
+}
+
+void attend_with(KernelFamily family, const AttendBackward& call, device::StreamHandle stream) {
+  switch (family) {
+    case KernelFamily::fp32:
+      return attend_backward_fp32(call, stream);
+    case KernelFamily::portable:
+      return attend_backward_16bit(call, stream);
+    case KernelFamily::hopper:
+      return sm90::attend_backward_16bit(call, stream);
+  }
 }
 
 }  // namespace
@@ -69,22 +80,32 @@ bool attend_takes(const TensorView& tensor) {
          fits(tensor.tokens, tensor.token_stride) && fits(tensor.heads, tensor.head_stride);
 }
 
-std::string_view forward_kernel(Kernels kernels, Dtype dtype, std::int64_t head_dim, float scale) {
-  if (dtype == Dtype::fp32) return "fp32";
-  const bool taken = head_dim > kMostlyPadding && scale >= 0.0f;
-  return taken && kernels == Kernels::best && sm90::runs_here() ? "hopper" : "portable";
+std::string_view to_string(KernelFamily family) {
+  switch (family) {
+    case KernelFamily::fp32:
+      return "fp32";
+    case KernelFamily::portable:
+      return "portable";
+    case KernelFamily::hopper:
+      return "hopper";
+  }
+  fail(ErrorCode::bug, "no kernels have the number ", static_cast<int>(family));
 }
 
-std::string_view backward_kernel(Kernels kernels, Dtype dtype, std::int64_t head_dim, float) {
-  if (dtype == Dtype::fp32) return "fp32";
+KernelFamily forward_kernel(Kernels kernels, Dtype dtype, std::int64_t head_dim, float scale) {
+  const bool taken = head_dim > kMostlyPadding && scale >= 0.0f;
+  return family_of(kernels, dtype, taken);
+}
+
+KernelFamily backward_kernel(Kernels kernels, Dtype dtype, std::int64_t head_dim, float) {
   const bool taken = head_dim > kMostlyPadding && head_dim <= sm90::kMaxBackwardHeadDim;
-  return taken && kernels == Kernels::best && sm90::runs_here() ? "hopper" : "portable";
+  return family_of(kernels, dtype, taken);
 }
 
 void attend_forward(const AttendForward& call, device::StreamHandle stream) {
   const TensorView& query = call.query;
   check_operands(query, call.key, call.value, call.key_ranges);
-  ORRERY_CHECK(call.sm_margin == 0 || call.scratch != nullptr, "a margin without scratch");
+  ORRERY_CHECK(call.scratch != nullptr, "no scratch");
   if (!call.first || !call.last) {
     check_floats(call.accumulator, query, query.width);
     check_floats(call.row_max, query, 1);
@@ -97,11 +118,13 @@ void attend_forward(const AttendForward& call, device::StreamHandle stream) {
     ORRERY_CHECK(attend_takes(call.out), "out is not aligned to 16 bytes: ", call.out.data);
   }
   if (query.elements() == 0) return;
-  if (query.dtype == Dtype::fp32) return attend_forward_fp32(call, stream);
-  if (forward_kernel(call.kernels, query.dtype, query.width, call.scale) == "hopper") {
-    sm90::attend_forward_16bit(call, stream);
-  } else {
-    attend_forward_16bit(call, stream);
+  switch (forward_kernel(call.kernels, query.dtype, query.width, call.scale)) {
+    case KernelFamily::fp32:
+      return attend_forward_fp32(call, stream);
+    case KernelFamily::portable:
+      return attend_forward_16bit(call, stream);
+    case KernelFamily::hopper:
+      return sm90::attend_forward_16bit(call, stream);
   }
 }
 
@@ -113,7 +136,7 @@ std::size_t attend_backward_scratch_bytes(std::int64_t batch, std::int64_t query
 void attend_backward(const AttendBackward& call, device::StreamHandle stream) {
   const TensorView &query = call.query, &key = call.key;
   check_operands(query, key, call.value, call.key_ranges);
-  ORRERY_CHECK(call.sm_margin == 0 || call.scratch != nullptr, "a margin without scratch");
+  ORRERY_CHECK(call.scratch != nullptr, "no scratch");
   check_same_shape(query, call.grad_out);
   ORRERY_CHECK(call.grad_out.dtype == query.dtype, "grad_out of dtype ", to_string(call.grad_out.dtype));
   ORRERY_CHECK(attend_takes(call.grad_out), "grad_out is not aligned to 16 bytes: ", call.grad_out.data);
@@ -130,9 +153,9 @@ void attend_backward(const AttendBackward& call, device::StreamHandle stream) {
     }
   }
   if (key.elements() == 0) return;
-  const std::string_view kernel = backward_kernel(call.kernels, query.dtype, query.width, call.scale);
+  const KernelFamily family = backward_kernel(call.kernels, query.dtype, query.width, call.scale);
   // The 16-bit kernels store or round what they find when it is all there is; the rest are passes over memory.
-  if (call.first && kernel != "fp32" && query.elements() > 0) return attend_with(kernel, call, stream);
+  if (call.first && family != KernelFamily::fp32 && query.elements() > 0) return attend_with(family, call, stream);
   if (call.first) {
     clear(call.grad_key, stream);
     clear(call.grad_value, stream);
@@ -140,7 +163,7 @@ void attend_backward(const AttendBackward& call, device::StreamHandle stream) {
   if (query.elements() > 0) {
     AttendBackward adding = call;
     adding.first = adding.last = false;
-    attend_with(kernel, adding, stream);
+    attend_with(family, adding, stream);
   }
   if (call.last) {
     copy(call.key_out, call.grad_key, stream);

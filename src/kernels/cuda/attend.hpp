@@ -5,8 +5,8 @@
 //
 // The state of a query row: row_max m = the largest score seen, in units of log 2 (score * scale * log2(e)), which the
 // fp32 kernels round up to an integer; row_sum l = sum of 2^(score - m); accumulator a = sum of 2^(score - m) * value.
-// A row that has seen nothing has m = -inf, l = 0, a = 0. States never leave
-// CUDA devices, so that the host's, which counts in natural units, need not agree.
+// A row that has seen nothing has m = -inf, l = 0, a = 0. States never leave CUDA devices, so that the host's, which
+// counts in natural units, need not agree.
 //
 // All tensors lie on the current device. 16-bit tensors: head_dim a multiple of 8 up to 256, the pointer and every
 // stride a multiple of 16 bytes. fp32 tensors: any head_dim up to 256; these kernels are for validation, exact rather
@@ -44,7 +44,7 @@ struct AttendForward {
   TensorView out;               // [batch, query_len, heads, head_dim]    the dtype of query; with `last`
   TensorView lse;               // [batch, query_len, heads, 1]           fp32, natural log; with `last`
   int sm_margin = 0;            // multiprocessors of the device to leave free; fewer than it has
-  // kForwardScratchBytes bytes, 16-byte aligned, of any content.
+  // kForwardScratchBytes bytes, 16-byte aligned, of any content; whichever kernel runs.
   std::byte* scratch = nullptr;
   Kernels kernels = Kernels::best;
 };
@@ -60,7 +60,7 @@ struct AttendBackward {
   // The bits of grad_query do not depend on timing: blocks of keys add to it in one order. Costs some speed. The bits
   // of everything else never depend on timing.
   bool deterministic = true;
-  // attend_backward_scratch_bytes() bytes, 16-byte aligned, of any content.
+  // attend_backward_scratch_bytes() bytes, 16-byte aligned, of any content; whichever kernel runs.
   std::byte* scratch = nullptr;
   int sm_margin = 0;  // as in AttendForward
   Kernels kernels = Kernels::best;
@@ -74,9 +74,11 @@ struct AttendBackward {
 const char* attend_refuses(Dtype dtype, std::int64_t head_dim);
 bool attend_takes(const TensorView& tensor);  // pointer and strides
 
-// Which kernel a call on the current device runs: "fp32", "portable" or "hopper".
-std::string_view forward_kernel(Kernels kernels, Dtype dtype, std::int64_t head_dim, float scale);
-std::string_view backward_kernel(Kernels kernels, Dtype dtype, std::int64_t head_dim, float scale);
+// Which kernels a call on the current device runs.
+enum class KernelFamily : int { fp32, portable, hopper };
+std::string_view to_string(KernelFamily family);
+KernelFamily forward_kernel(Kernels kernels, Dtype dtype, std::int64_t head_dim, float scale);
+KernelFamily backward_kernel(Kernels kernels, Dtype dtype, std::int64_t head_dim, float scale);
 
 void attend_forward(const AttendForward& call, device::StreamHandle stream);
 

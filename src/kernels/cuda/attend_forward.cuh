@@ -11,7 +11,6 @@
 
 #include <algorithm>
 #include <cfloat>
-#include <climits>
 #include <cmath>
 #include <cstdint>
 #include <type_traits>
@@ -24,7 +23,6 @@
 #include "kernels/cuda/sm_share.cuh"
 #include "kernels/cuda/smem_tile.cuh"
 #include "kernels/cuda/state.cuh"
-#include "orrery/error.hpp"
 
 namespace orrery::kernels::cuda {
 
@@ -317,19 +315,9 @@ template <typename Element, typename Tiling>
 void launch_tiled(const AttendForward& call, device::StreamHandle stream) {
   using Shared = ForwardShared<Element, Tiling>;
   static_assert(sizeof(Shared) <= 99 << 10, "sm_86 and sm_89 have no more");
-  constexpr std::int64_t kSectionBytes = 32 << 20;  // of keys and values: most of an L2 cache
-
-  const std::int64_t query_tiles = (call.query.tokens + Tiling::kQueryTile - 1) / Tiling::kQueryTile;
-  const std::int64_t units = call.query.batch * call.query.heads, blocks = units * query_tiles;
-  if (blocks == 0) return;
-  ORRERY_CHECK(blocks <= INT_MAX && call.query.tokens <= INT_MAX - Tiling::kQueryTile &&
-                   call.key.tokens <= INT_MAX - Tiling::kKeyTile,
-               units, " heads of ", call.query.tokens, " queries and ", call.key.tokens, " keys");
-  const std::int64_t group = call.query.heads / call.key.heads;
-  const std::int64_t head_bytes = 2 * call.key.tokens * call.key.width * static_cast<std::int64_t>(sizeof(Element));
-  const std::int64_t section_heads = std::max<std::int64_t>(kSectionBytes / std::max<std::int64_t>(head_bytes, 1), 1);
-  const ForwardOrder order{static_cast<int>(query_tiles), static_cast<int>(units),
-                           static_cast<int>(std::min(section_heads * group, units))};
+  if (call.query.elements() == 0) return;
+  const ForwardOrder order = forward_order<Tiling>(call);
+  const int blocks = order.blocks();
 
   // Units of log 2. Positive: 0 becomes next to nothing, and the kernel gives the sign to Q.
   constexpr float kLog2E = 0x1.715476p+0f;

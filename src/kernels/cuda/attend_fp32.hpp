@@ -9,7 +9,7 @@ namespace orrery::kernels::cuda {
 // Shapes are checked, and there are queries.
 void attend_forward_fp32(const AttendForward& call, device::StreamHandle stream);
 
-// Shapes are checked, and there are queries and keys. Needs scratch for a margin only, and is always deterministic.
+// Shapes are checked, and there are queries and keys. Always deterministic.
 void attend_backward_fp32(const AttendBackward& call, device::StreamHandle stream);
 
 }  // namespace orrery::kernels::cuda

@@ -2,11 +2,13 @@
 // and which keys it visits for them.
 #pragma once
 
+#include <algorithm>
 #include <climits>
 #include <cstdint>
 
 #include "kernels/cuda/attend.hpp"
 #include "kernels/cuda/ptx.cuh"
+#include "orrery/error.hpp"
 
 namespace orrery::kernels::cuda {
 
@@ -41,7 +43,24 @@ struct ForwardOrder {
     const int first_unit = section * section_units, units_here = min(section_units, units - first_unit);
     return {query_tiles - 1 - rest / units_here, first_unit + rest % units_here};
   }
+  int blocks() const { return units * query_tiles; }
 };
+
+// That of a call which has queries.
+template <typename Tiling>
+ForwardOrder forward_order(const AttendForward& call) {
+  constexpr std::int64_t kSectionBytes = 32 << 20;  // of keys and values: most of an L2 cache
+  const TensorView &query = call.query, &key = call.key;
+  const std::int64_t query_tiles = (query.tokens + Tiling::kQueryTile - 1) / Tiling::kQueryTile;
+  const std::int64_t units = query.batch * query.heads, group = query.heads / key.heads;
+  ORRERY_CHECK(units * query_tiles <= INT_MAX && query.tokens <= INT_MAX - Tiling::kQueryTile &&
+                   key.tokens <= INT_MAX - Tiling::kKeyTile,
+               units, " heads of ", query.tokens, " queries and ", key.tokens, " keys");
+  const std::int64_t head_bytes = 2 * key.tokens * key.width * static_cast<std::int64_t>(size_of(key.dtype));
+  const std::int64_t section_heads = std::max<std::int64_t>(kSectionBytes / std::max<std::int64_t>(head_bytes, 1), 1);
+  return {static_cast<int>(query_tiles), static_cast<int>(units),
+          static_cast<int>(std::min(section_heads * group, units))};
+}
 
 // What a thread works on. Made from special registers, which are cheap to read, rather than kept: the loop over keys
 // needs all others.

@@ -162,17 +162,6 @@ __device__ __forceinline__ std::uint32_t pack(float low, float high) {
   }
   return packed;
 }
-// And back: x is the low half.
-template <typename Element>
-__device__ __forceinline__ float2 unpack(std::uint32_t packed) {
-  static_assert(kIs16Bit<Element>, "two elements fill a register");
-  if constexpr (std::is_same_v<Element, __nv_bfloat16>) {
-    return {__uint_as_float(packed << 16), __uint_as_float(packed & 0xffff0000u)};
-  } else {
-    const auto low = static_cast<unsigned short>(packed), high = static_cast<unsigned short>(packed >> 16);
-    return {__half2float(__ushort_as_half(low)), __half2float(__ushort_as_half(high))};
-  }
-}
 
 // Over the four lanes that hold one row of an accumulator.
 __device__ __forceinline__ float quad_max(float x) {

@@ -48,7 +48,14 @@ class InprocessWorld final : public World {
   }
   Link& link() override { return link_; }
   StreamLink& stream_link(Device device) override {
-    if (!stream_link_) stream_link_ = open_inprocess_device_link(hub_, device_, rank_, device);
+    if (!stream_link_) {
+      stream_link_ = open_inprocess_device_link(hub_, device_, rank_, device);
+      stream_device_ = device;
+    }
+    if (device != stream_device_) {
+      refuse("rank ", rank_, " asks for a link of device ", device.index, "; it has one of device ",
+             stream_device_.index);
+    }
     return *stream_link_;
   }
   void abort(ErrorCode code, std::string_view message) noexcept override {
@@ -63,6 +70,7 @@ class InprocessWorld final : public World {
   int rank_;
   InprocessLink link_;
   std::unique_ptr<StreamLink> stream_link_;
+  Device stream_device_;
 };
 
 }  // namespace

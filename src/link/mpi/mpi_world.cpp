@@ -160,8 +160,10 @@ class MpiWorld final : public World {
       stream_link_ = open_mpi_stream_link(*this, link_, device_link_, device);
       stream_device_ = device;
     }
-    ORRERY_CHECK(device == stream_device_, "rank ", rank_, " links device ", device.index, " after device ",
-                 stream_device_.index);
+    if (device != stream_device_) {
+      refuse("rank ", rank_, " asks for a link of device ", device.index, "; it has one of device ",
+             stream_device_.index);
+    }
     return *stream_link_;
   }
 

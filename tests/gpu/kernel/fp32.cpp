@@ -94,23 +94,15 @@ TEST_CASE("without key ranges every query sees every key in fp32") {
   Problem p = make_problem({Dtype::fp32, 2, 70, 150, 4, 2, 32}, Mask::full);
   prepare_backward(p, 0.0f);
   const OnDevice device(p);
-  cuda::attend_backward({device.query,
-                         device.grad_out,
-                         device.key,
-                         device.value,
-                         device.lse,
-                         device.delta,
-                         device.grad_query,
-                         device.grad_key,
-                         device.grad_value,
-                         {},
-                         device.scale,
-                         true,
-                         nullptr},
-                        nullptr);
-  cuda::attend_forward(
-      {device.query, device.key, device.value, {}, {}, {}, {}, device.scale, true, true, device.out, device.lse},
-      nullptr);
+  device.add_gradients(0, 150, [](cuda::AttendBackward call) {
+    call.key_ranges = {};
+    cuda::attend_backward(call, nullptr);
+  });
+  device.fold(0, 150, true, true, [](cuda::AttendForward call) {
+    call.key_ranges = {};
+    call.accumulator = call.row_max = call.row_sum = {};
+    cuda::attend_forward(call, nullptr);
+  });
   device.fetch_gradients_into(p);
   device.fetch_out_into(p);
   check_gradients(p, 0.0);
@@ -253,11 +245,10 @@ TEST_CASE("attention refuses what the kernels cannot take") {
   CHECK(cuda::attend_takes(TensorView::dense(memory + 4, Dtype::fp32, 1, 2, 1, 3)));
   Problem p = make_problem({Dtype::fp32, 1, 4, 4, 3, 1, 8}, Mask::full);
   const OnDevice device(p);
-  TensorView key = device.key;
-  key.width = 4;
-  CHECK_THROWS_AS(
-      cuda::attend_forward({device.query, key, key, {}, {}, {}, {}, 1.0f, true, true, device.out, device.lse}, nullptr),
-      Error);
+  device.fold(0, 4, true, true, [](cuda::AttendForward call) {
+    call.key.width = call.value.width = 4;
+    CHECK_THROWS_AS(cuda::attend_forward(call, nullptr), Error);
+  });
 }
 
 }  // namespace

@@ -92,13 +92,12 @@ TEST_CASE("a margin of multiprocessors changes no bit") {
   check_margins({Dtype::bf16, 1, 3, 5, 1, 1, 32}, Mask::full, kPortable);  // one tile
 }
 
-TEST_CASE("a margin of all multiprocessors, or without scratch, is refused") {
+TEST_CASE("a margin of all multiprocessors, or a call without scratch, is refused") {
   const Problem p = make_problem({Dtype::bf16, 1, 8, 8, 2, 1, 16}, Mask::full);
   const DeviceArray<std::byte> scratch(std::vector<std::byte>(cuda::kForwardScratchBytes));
   const OnDevice device(p);
   device.fold(0, 8, true, true, [&](cuda::AttendForward call) {
     call.scratch = nullptr;
-    call.sm_margin = 1;
     CHECK_THROWS_AS(cuda::attend_forward(call, nullptr), Error);
     call.scratch = scratch.data();
     call.sm_margin = cuda_devices().at(0).multiprocessors;

@@ -104,6 +104,11 @@ class Run(support.ProgramTest):
         self.assertLess(0, in_graph["seconds_per_step"])
         self.assertLess(in_graph["seconds_per_step"], issued["seconds_per_step"])
 
+    def test_two_ranks_on_one_device_want_to_be_told_to_share(self):
+        """Also where each rank sees one device only, as under launchers that hide the others."""
+        result = mpi(2, "run", "--device", "cuda", *PROBLEM, env={**support.environment(), "CUDA_VISIBLE_DEVICES": "0"})
+        self.assert_refused(result, "ranks 0 and 1", "one CUDA device", "--share-device")
+
     def test_an_unknown_link_is_refused(self):
         self.assert_refused(on_device(2, "carrier-pigeon"), "carrier-pigeon")
 

@@ -104,25 +104,30 @@ class ForwardProducer {
     int ticket = block_index();
     while (ticket < launch_.tickets) {
       const ForwardWork<Tiling> work = work_of(ticket);
-      ticket = static_cast<int>(gridDim.x) + atomicAdd(launch_.ticket, 1);  // asked for early: the counter is far away
-      if (work.visits.count() == 0 && !launch_.call.first && !launch_.call.last) continue;
-      barrier_wait(shared_.query_empty, tiles % 2 ^ 1);
-      hand_over(work, tiles++);
-      for (int visit = 0; visit < work.visits.count(); ++visit) {
-        bring(shared_.key, shared_.key_full, shared_.key_empty, maps_.key, key_, work, visit);
-        if (visit > 0)
-          bring(shared_.value, shared_.value_full, shared_.value_empty, maps_.value, value_, work, visit - 1);
-      }
-      if (work.visits.count() > 0) {
-        bring(shared_.value, shared_.value_full, shared_.value_empty, maps_.value, value_, work,
-              work.visits.count() - 1);
-      }
+      if (work.visits.count() > 0 || launch_.call.first || launch_.call.last) bring_tile(work, tiles++);
+      // Not before the tile's last copies are on their way: what a block holds, no other can begin.
+      ticket = static_cast<int>(gridDim.x) + atomicAdd(launch_.ticket, 1);
     }
     barrier_wait(shared_.query_empty, tiles % 2 ^ 1);
     hand_over({0, -1, 0, {}}, tiles);
   }
 
  private:
+  // Q, and then the keys and values, as they are wanted.
+  __device__ __forceinline__ void bring_tile(const ForwardWork<Tiling>& work, std::uint32_t tile) {
+    barrier_wait(shared_.query_empty, tile % 2 ^ 1);
+    hand_over(work, tile);
+    const int visits = work.visits.count();
+    for (int visit = 0; visit < visits; ++visit) {
+      bring(shared_.key, shared_.key_full, shared_.key_empty, maps_.key, key_, work, visit);
+      if (visit > 0) bring_value(work, visit - 1);
+    }
+    if (visits > 0) bring_value(work, visits - 1);
+  }
+  __device__ __forceinline__ void bring_value(const ForwardWork<Tiling>& work, int visit) {
+    bring(shared_.value, shared_.value_full, shared_.value_empty, maps_.value, value_, work, visit);
+  }
+
   __device__ __forceinline__ ForwardWork<Tiling> work_of(int ticket) const {
     const AttendForward& call = launch_.call;
     const auto [query_tile, unit] = launch_.order.place(ticket);

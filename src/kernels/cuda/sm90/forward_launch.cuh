@@ -3,7 +3,6 @@
 
 #include <algorithm>
 #include <cfloat>
-#include <climits>
 #include <cstdint>
 
 #include "device/check.hpp"
@@ -51,34 +50,23 @@ struct ForwardTilings<256> {
 };
 
 template <typename Element, typename Tiling>
-void launch_forward(const AttendForward& call, device::StreamHandle stream) {
+void launch_forward(const AttendForward& call, int processors, device::StreamHandle stream) {
   using Shared = ForwardShared<Element, Tiling>;
   constexpr int kBytes = static_cast<int>(sizeof(Shared));
   static_assert(kBytes <= 227 << 10, "a block of sm_90 has 227 KiB of shared memory");
-  constexpr std::int64_t kSectionBytes = 32 << 20;  // of keys and values: most of an L2 cache
   constexpr float kLog2E = 0x1.715476p+0f;
-
-  const std::int64_t query_tiles = (call.query.tokens + Tiling::kQueryTile - 1) / Tiling::kQueryTile;
-  const std::int64_t units = call.query.batch * call.query.heads, tickets = units * query_tiles;
-  ORRERY_CHECK(tickets <= INT_MAX && call.query.tokens <= INT_MAX - Tiling::kQueryTile &&
-                   call.key.tokens <= INT_MAX - Tiling::kKeyTile,
-               units, " heads of ", call.query.tokens, " queries and ", call.key.tokens, " keys");
-  const std::int64_t group = call.query.heads / call.key.heads;
-  const std::int64_t head_bytes = 2 * call.key.tokens * call.key.width * static_cast<std::int64_t>(sizeof(Element));
-  const std::int64_t section_heads = std::max<std::int64_t>(kSectionBytes / std::max<std::int64_t>(head_bytes, 1), 1);
 
   ForwardLaunch launch;
   launch.call = call;
-  launch.order = {static_cast<int>(query_tiles), static_cast<int>(units),
-                  static_cast<int>(std::min(section_heads * group, units))};
+  launch.order = forward_order<Tiling>(call);
   launch.scale_log2 = std::max(call.scale * kLog2E, FLT_MIN);
-  launch.tickets = static_cast<std::int32_t>(tickets);
+  launch.tickets = launch.order.blocks();
   launch.ticket = reinterpret_cast<std::int32_t*>(call.scratch);
   const ForwardMaps maps{tensor_map(call.query, Tiling::kQueryTile), tensor_map(call.key, Tiling::kKeyTile),
                          tensor_map(call.value, Tiling::kKeyTile)};
 
   // A block fills a multiprocessor, so that a smaller grid leaves whole ones free.
-  const std::int64_t blocks = std::min<std::int64_t>(processors_for(call), tickets);
+  const int blocks = std::min(processors, launch.tickets);
 
   const auto kernel = attend_forward_kernel<Element, Tiling>;
   ORRERY_CUDA_CHECK(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, kBytes));
@@ -98,17 +86,17 @@ std::int64_t rows_of_a_processor(const AttendForward& call, int processors) {
 template <Dtype kDtype, int kDim>
 void launch_attend_forward(const AttendForward& call, device::StreamHandle stream) {
   using Element = std::conditional_t<kDtype == Dtype::bf16, __nv_bfloat16, __half>;
+  const int processors = processors_for(call);
   if constexpr (kDim == 128) {
     using Best = ForwardTilings<kDim>::Best;
     using Small = ForwardTilings<kDim>::Small;
     constexpr double kSmallTakes = 1.05;  // times as long a row
-    const int processors = processors_for(call);
     if (kSmallTakes * static_cast<double>(rows_of_a_processor<Small>(call, processors)) <
         static_cast<double>(rows_of_a_processor<Best>(call, processors))) {
-      return launch_forward<Element, Small>(call, stream);
+      return launch_forward<Element, Small>(call, processors, stream);
     }
   }
-  launch_forward<Element, typename ForwardTilings<kDim>::Best>(call, stream);
+  launch_forward<Element, typename ForwardTilings<kDim>::Best>(call, processors, stream);
 }
 
 }  // namespace orrery::kernels::cuda::sm90

@@ -33,31 +33,13 @@ static_assert(sizeof(Barrier) == 8, "an mbarrier is one 64-bit word");
 __device__ __forceinline__ void barrier_init(Barrier& barrier, int arrivals) {
   asm volatile("mbarrier.init.shared::cta.b64 [%0], %1;" ::"r"(shared_address(&barrier)), "r"(arrivals) : "memory");
 }
+// What barrier_init() wrote comes before what the copy unit does with it (9.7.13.4, fence).
 __device__ __forceinline__ void fence_barrier_init() {
   asm volatile("fence.mbarrier_init.release.cluster;" ::: "memory");
 }
-// One arrival.
+// One arrival, after all that the thread has done: a release, as the wait is an acquire (9.7.13.15.13 and .16).
 __device__ __forceinline__ void barrier_arrive(Barrier& barrier) {
   asm volatile("mbarrier.arrive.shared::cta.b64 _, [%0];" ::"r"(shared_address(&barrier)) : "memory");
-}
-// One arrival at the barrier at the same offset in the block `rank` of the cluster (mapa, 9.7.9.24). The first orders
-// nothing, and is for saying that the tensor cores have read something; the second comes after all of the thread's
-// reads and writes, and takes as long as a fence does.
-__device__ __forceinline__ void barrier_arrive_remote(Barrier& barrier, int rank) {
-  asm volatile(
-      "{\n\t.reg .b32 remote;\n\t"
-      "mapa.shared::cluster.u32 remote, %0, %1;\n\t"
-      "mbarrier.arrive.shared::cluster.b64 _, [remote];\n\t}" ::"r"(shared_address(&barrier)),
-      "r"(rank)
-      : "memory");
-}
-__device__ __forceinline__ void barrier_release_remote(Barrier& barrier, int rank) {
-  asm volatile(
-      "{\n\t.reg .b32 remote;\n\t"
-      "mapa.shared::cluster.u32 remote, %0, %1;\n\t"
-      "mbarrier.arrive.release.cluster.shared::cluster.b64 _, [remote];\n\t}" ::"r"(shared_address(&barrier)),
-      "r"(rank)
-      : "memory");
 }
 // One arrival, and the phase waits for so many bytes of copies more.
 __device__ __forceinline__ void barrier_expect(Barrier& barrier, int bytes) {
@@ -87,29 +69,7 @@ __device__ __forceinline__ void named_barrier_arrive(int id, int threads) {
   asm volatile("bar.arrive %0, %1;" ::"r"(id), "r"(threads) : "memory");
 }
 
-// Writes a word at the same offset in the block `rank` of the cluster, and tells the barrier there of its four bytes
-// (9.7.9.12, st.async).
-__device__ __forceinline__ void store_remote(int* at, int value, Barrier& barrier, int rank) {
-  asm volatile(
-      "{\n\t.reg .b32 into, told;\n\t"
-      "mapa.shared::cluster.u32 into, %0, %3;\n\t"
-      "mapa.shared::cluster.u32 told, %2, %3;\n\t"
-      "st.async.shared::cluster.mbarrier::complete_tx::bytes.b32 [into], %1, [told];\n\t}" ::"r"(shared_address(at)),
-      "r"(value), "r"(shared_address(&barrier)), "r"(rank)
-      : "memory");
-}
-
-// Of all threads of a cluster (9.7.13.4, barrier.cluster).
-__device__ __forceinline__ void cluster_sync() {
-  asm volatile("barrier.cluster.arrive.release.aligned;\n\tbarrier.cluster.wait.acquire.aligned;" ::: "memory");
-}
-__device__ __forceinline__ int cluster_rank() {
-  int rank;
-  asm volatile("mov.u32 %0, %%cluster_ctarank;" : "=r"(rank));
-  return rank;
-}
-
-// True in one lane of the warp, all of whose lanes are here (9.7.13.10, elect.sync).
+// True in one lane of the warp, all of whose lanes are here (9.7.13.14, elect.sync).
 __device__ __forceinline__ bool elect_one() {
   std::uint32_t elected;
   asm volatile(
@@ -133,13 +93,14 @@ __device__ __forceinline__ void fewer_registers() {
   asm volatile("setmaxnreg.dec.sync.aligned.u32 %0;" ::"n"(kRegisters));
 }
 
-// Copies by the tensor memory accelerator (9.7.9.27.1, cp.async.bulk.tensor). One thread asks.
+// Copies by the tensor memory accelerator (9.7.9.27.1.2, cp.async.bulk.tensor). One thread asks.
 
 // How long lines of L2 are to be kept: the policies that createpolicy makes for whole ranges, as the 64-bit words
 // that it makes them of.
 inline constexpr std::uint64_t kEvictFirst = 0x12F0000000000000, kEvictLast = 0x14F0000000000000,
                                kEvictNormal = 0x1000000000000000;
 
+// The map will soon be wanted (9.7.9.15, prefetch).
 __device__ __forceinline__ void prefetch_map(const CUtensorMap* map) {
   asm volatile("prefetch.tensormap [%0];" ::"l"(map) : "memory");
 }
@@ -153,29 +114,6 @@ __device__ __forceinline__ void copy_box(std::uint32_t into, const CUtensorMap* 
       "l"(map), "r"(shared_address(&barrier)), "r"(column), "r"(row), "r"(head), "r"(batch), "l"(keep)
       : "memory");
 }
-// The same into the same offset of every block of the cluster whose bit is set, each with its own barrier told.
-__device__ __forceinline__ void copy_box_to_cluster(std::uint32_t into, const CUtensorMap* map, Barrier& barrier,
-                                                    int column, int row, int head, int batch, std::uint16_t blocks,
-                                                    std::uint64_t keep) {
-  asm volatile(
-      "cp.async.bulk.tensor.4d.shared::cluster.global.tile.mbarrier::complete_tx::bytes.multicast::cluster"
-      ".L2::cache_hint [%0], [%1, {%3, %4, %5, %6}], [%2], %7, %8;" ::"r"(into),
-      "l"(map), "r"(shared_address(&barrier)), "r"(column), "r"(row), "r"(head), "r"(batch), "h"(blocks), "l"(keep)
-      : "memory");
-}
-// `bytes` in a row, a multiple of 16, both ends aligned to 16 (9.7.9.25.4.1, cp.async.bulk).
-__device__ __forceinline__ void copy_bytes(std::uint32_t into, const void* from, int bytes, Barrier& barrier) {
-  asm volatile("cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes [%0], [%1], %2, [%3];" ::"r"(into),
-               "l"(from), "r"(bytes), "r"(shared_address(&barrier))
-               : "memory");
-}
-// Adds floats in a row of shared memory to global memory (9.7.9.25.4.2, cp.reduce.async.bulk); `bytes` a multiple of
-// 16.
-__device__ __forceinline__ void reduce_bytes(float* into, std::uint32_t from, int bytes) {
-  asm volatile("cp.reduce.async.bulk.global.shared::cta.bulk_group.add.f32 [%0], [%1], %2;" ::"l"(into), "r"(from),
-               "r"(bytes)
-               : "memory");
-}
 // Adds a box of floats that lies in shared memory to a tensor's; elements outside of the tensor are dropped
 // (9.7.9.27.1.3, cp.reduce.async.bulk.tensor).
 __device__ __forceinline__ void reduce_box(const CUtensorMap* map, std::uint32_t from, int column, int row, int head,
@@ -185,7 +123,8 @@ __device__ __forceinline__ void reduce_box(const CUtensorMap* map, std::uint32_t
       "r"(from), "r"(column), "r"(row), "r"(head), "r"(batch)
       : "memory");
 }
-// Groups of this thread's copies out of shared memory; the second waits until at most kGroups of them still read it.
+// Groups of this thread's copies out of shared memory (9.7.9.27.2, completion); the second waits until at most kGroups
+// of them still read it.
 __device__ __forceinline__ void bulk_commit() {
   asm volatile("cp.async.bulk.commit_group;" ::: "memory");
 }
@@ -200,7 +139,7 @@ __device__ __forceinline__ void bulk_wait() {
 }
 
 // This thread's stores to shared memory come before what the asynchronous units read after the next barrier
-// (9.7.13.5).
+// (9.7.13.4, fence).
 __device__ __forceinline__ void fence_async_proxy() {
   asm volatile("fence.proxy.async.shared::cta;" ::: "memory");
 }
@@ -340,15 +279,11 @@ struct Wgmma;
       }                                                                                                             \
     }                                                                                                               \
   };
-ORRERY_WGMMA(32, 16, 17, 18, 19, 20, 21, 22)
 ORRERY_WGMMA(64, 32, 33, 34, 35, 36, 37, 38)
 ORRERY_WGMMA(80, 40, 41, 42, 43, 44, 45, 46)
 ORRERY_WGMMA(96, 48, 49, 50, 51, 52, 53, 54)
 ORRERY_WGMMA(112, 56, 57, 58, 59, 60, 61, 62)
 ORRERY_WGMMA(128, 64, 65, 66, 67, 68, 69, 70)
-ORRERY_WGMMA(144, 72, 73, 74, 75, 76, 77, 78)
-ORRERY_WGMMA(160, 80, 81, 82, 83, 84, 85, 86)
-ORRERY_WGMMA(176, 88, 89, 90, 91, 92, 93, 94)
 ORRERY_WGMMA(192, 96, 97, 98, 99, 100, 101, 102)
 ORRERY_WGMMA(256, 128, 129, 130, 131, 132, 133, 134)
 

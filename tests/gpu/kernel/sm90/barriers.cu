@@ -1,7 +1,7 @@
-// Barriers, those between blocks of a cluster included, and the registers of warpgroups. Every kernel writes what its
-// threads found into `found`.
+// Barriers, and the registers of warpgroups. Every kernel writes what its threads found into `found`.
 #include "gpu/kernel/sm90/probe.cuh"
 #include "gpu/kernel/sm90/probes.hpp"
+#include "kernels/cuda/sm90/tensor_map.hpp"
 
 namespace orrery::test::sm90 {
 namespace {
@@ -69,25 +69,33 @@ __global__ void messages_kernel(Watch watch, int* found) {
   watch.end();
 }
 
-// One thread, a barrier of one arrival that expects 32 bytes, which come in two halves.
-__global__ void bytes_expected_kernel(Watch watch, const int* from, int* found) {
+constexpr int kBoxRows = 8;
+
+// One thread, a barrier of one arrival that expects two boxes of kBoxRows rows, each of one number.
+__global__ void bytes_expected_kernel(Watch watch, const __grid_constant__ CUtensorMap map, int* found) {
   if (watch.only_watches()) return;
   __shared__ Barrier barrier;
-  __shared__ __align__(16) int into[8];
+  __shared__ __align__(1024) std::uint16_t into[2 * kBoxRows][kPanelColumns];
   if (thread_index() == 0) {
     barrier_init(barrier, 1);
     fence_barrier_init();
-    for (int& word : into) word = -1;
+    for (auto& row : into) {
+      for (std::uint16_t& element : row) element = 0;
+    }
     fence_async_proxy();
     barrier_expect(barrier, sizeof into);
     sleep_microseconds(20);
     *found++ = ended(barrier, 0);
-    copy_bytes(shared_address(into), from, 16, barrier);
+    copy_box(shared_address(into[0]), &map, barrier, 0, 0, 0, 0, kEvictNormal);
     sleep_microseconds(50);
     *found++ = ended(barrier, 0);
-    copy_bytes(shared_address(into + 4), from + 4, 16, barrier);
+    copy_box(shared_address(into[kBoxRows]), &map, barrier, 0, kBoxRows, 0, 0, kEvictNormal);
     barrier_wait(barrier, 0);
-    for (const int& word : into) *found++ = word;
+    for (const auto& row : into) {
+      int sum = 0;
+      for (const std::uint16_t& element : row) sum += element;
+      *found++ = sum;
+    }
     *found++ = ended(barrier, 0);
     *found++ = ended(barrier, 1);
   }
@@ -128,43 +136,6 @@ __global__ void named_kernel(Watch watch, int* found) {
   watch.end();
 }
 
-// The first of two blocks arrives twice at the barrier of the second and sends it a word.
-__global__ void across_cluster_kernel(Watch watch, int* found) {
-  if (watch.only_watches()) return;
-  __shared__ Barrier told, sent;
-  __shared__ int word;
-  const int rank = cluster_rank();
-  if (thread_index() == 0) {
-    barrier_init(told, 2);
-    barrier_init(sent, 1);
-    fence_barrier_init();
-    word = -1;
-    if (rank == 1) barrier_expect(sent, sizeof word);
-  }
-  cluster_sync();
-  if (thread_index() == 0 && rank == 0) {
-    sleep_microseconds(20);
-    barrier_arrive_remote(told, 1);
-    sleep_microseconds(20);
-    barrier_release_remote(told, 1);
-    store_remote(&word, 77, sent, 1);
-  }
-  if (thread_index() == 0 && rank == 1) {
-    found[0] = ended(told, 0) + ended(sent, 0);
-    barrier_wait(told, 0);
-    barrier_wait(sent, 0);
-    found[1] = ended(told, 1) + ended(sent, 1);
-    found[2] = word;
-  }
-  cluster_sync();
-  if (thread_index() == 0 && rank == 0) {
-    found[3] = ended(told, 0) + ended(sent, 0);
-    found[4] = word;
-    found[5] = rank;
-  }
-  watch.end();
-}
-
 __global__ void elected_kernel(Watch watch, int* found) {
   if (watch.only_watches()) return;
   if (elect_one()) atomicAdd(found + thread_index() / kWarp, 1);
@@ -192,36 +163,34 @@ __global__ void __launch_bounds__(kHeldThreads, 1) held_kernel(Watch watch, cons
 }
 
 template <typename... Parameters, typename... Arguments>
-std::vector<int> find(std::size_t count, int workers, int threads, void (*kernel)(Watch, Parameters...),
-                      Arguments... arguments) {
+std::vector<int> find(std::size_t count, int threads, void (*kernel)(Watch, Parameters...), Arguments... arguments) {
   const Copied<int> found(count, -2);
-  run(kernel, workers, threads, 0, arguments..., found.data());
+  run(kernel, threads, 0, arguments..., found.data());
   return found.fetch();
 }
 std::vector<int> find_counts(std::size_t count, int threads, void (*kernel)(Watch, int*)) {
   const Copied<int> found(count, 0);
-  run(kernel, 1, threads, 0, found.data());
+  run(kernel, threads, 0, found.data());
   return found.fetch();
 }
 
 }  // namespace
 
 std::vector<int> arrivals() {
-  return find(17, 1, kWarp, arrivals_kernel);
+  return find(17, kWarp, arrivals_kernel);
 }
 std::vector<int> messages() {
-  return find(8, 1, 2 * kWarp, messages_kernel);
+  return find(8, 2 * kWarp, messages_kernel);
 }
 std::vector<int> bytes_expected() {
-  const std::vector<int> from = {1, 2, 3, 4, 5, 6, 7, 8};
-  const Copied<int> source(from);
-  return find(12, 1, kWarp, bytes_expected_kernel, source.data());
+  std::vector<std::uint16_t> elements;
+  for (std::uint16_t row = 1; row <= 2 * kBoxRows; ++row) elements.insert(elements.end(), kPanelColumns, row);
+  const Copied<std::uint16_t> tensor(elements);
+  const TensorView view = TensorView::dense(tensor.data(), Dtype::bf16, 1, 2 * kBoxRows, 1, kPanelColumns);
+  return find(2 * kBoxRows + 4, kWarp, bytes_expected_kernel, tensor_map(view, kBoxRows));
 }
 std::vector<int> named() {
-  return find(3, 1, 4 * kWarp, named_kernel);
-}
-std::vector<int> across_cluster() {
-  return find(6, 2, kWarp, across_cluster_kernel);
+  return find(3, 4 * kWarp, named_kernel);
 }
 std::vector<int> elected() {
   return find_counts(3, 3 * kWarp, elected_kernel);
@@ -229,7 +198,7 @@ std::vector<int> elected() {
 
 std::vector<float> held(std::span<const float> in) {
   const Copied<float> source(in), out(in.size(), -1.0f);
-  run(held_kernel, 1, kHeldThreads, 0, source.data(), out.data());
+  run(held_kernel, kHeldThreads, 0, source.data(), out.data());
   return out.fetch();
 }
 

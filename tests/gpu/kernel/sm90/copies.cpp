@@ -2,7 +2,6 @@
 #include <cuda_runtime_api.h>
 
 #include <algorithm>
-#include <numeric>
 
 #include "device/check.hpp"
 #include "gpu/kernel/sm90/image.hpp"
@@ -13,6 +12,7 @@
 namespace orrery::test::sm90 {
 namespace {
 
+using kernels::cuda::sm90::float_map;
 using kernels::cuda::sm90::tensor_map;
 
 // A tensor on the device. No element is 0, no two that are near each other are the same, and neither is what lies
@@ -55,13 +55,22 @@ class Numbered {
 // The orders in which a caller may have the elements, rows dense or with others between them.
 enum class Order { tokens_of_heads, heads_of_tokens, padded, part_of_wider };
 
-Numbered numbered(Order order, std::int64_t batch, std::int64_t tokens, std::int64_t heads, std::int64_t width) {
-  TensorView view = TensorView::dense(nullptr, Dtype::bf16, batch, tokens, heads, width);
+TensorView ordered(Order order, Dtype dtype, std::int64_t batch, std::int64_t tokens, std::int64_t heads,
+                   std::int64_t width) {
+  TensorView view = TensorView::dense(nullptr, dtype, batch, tokens, heads, width);
   if (order == Order::heads_of_tokens) view.head_stride = tokens * width, view.token_stride = width;
   if (order == Order::padded) view.head_stride = width + 8, view.token_stride = heads * (width + 8) + 16;
   if (order == Order::part_of_wider) view.token_stride = 3 * heads * width;
   view.batch_stride = std::max(view.token_stride * tokens, view.head_stride * heads) + 24;
-  return Numbered(view, static_cast<std::size_t>(batch * view.batch_stride + 256));
+  return view;
+}
+std::size_t elements_of(const TensorView& view) {
+  return static_cast<std::size_t>(view.batch * view.batch_stride + 256);
+}
+
+Numbered numbered(Order order, std::int64_t batch, std::int64_t tokens, std::int64_t heads, std::int64_t width) {
+  const TensorView view = ordered(order, Dtype::bf16, batch, tokens, heads, width);
+  return Numbered(view, elements_of(view));
 }
 
 TEST_CASE("a box of a tensor arrives with its chunks exchanged, and zeros from outside") {
@@ -98,19 +107,6 @@ TEST_CASE("a box outside of the heads and batches is zeros") {
   }
 }
 
-TEST_CASE("a box to a cluster arrives in the blocks that were named, at the same place") {
-  const Numbered tensor = numbered(Order::tokens_of_heads, 2, 100, 3, 128);
-  const CUtensorMap map = tensor_map(tensor.view(), 64);
-  const BoxPlace place{64, 50, 2, 1};
-  const std::vector<std::byte> arrived = tensor.box_at(64, place);
-  const std::vector<std::byte> nothing(arrived.size(), kUntouched);
-  for (const unsigned blocks : {1u, 2u, 3u}) {
-    const auto found = box_to_cluster(map, 64, place, blocks);
-    CHECK((found[0] == ((blocks & 1) != 0 ? arrived : nothing)));
-    CHECK((found[1] == ((blocks & 2) != 0 ? arrived : nothing)));
-  }
-}
-
 TEST_CASE("nobody follows a stride of a dimension of one") {
   const Numbered dense = numbered(Order::tokens_of_heads, 1, 1, 1, 64);
   TensorView view = dense.view();
@@ -131,36 +127,39 @@ TEST_CASE("a tensor that the copy unit cannot see has no map") {
   CHECK_THROWS_WITH(tensor_map(odd, 64), ContainsSubstring("no tensor map"));
   odd = tensor.view();
   odd.dtype = Dtype::fp32;
-  CHECK_THROWS_WITH(tensor_map(odd, 64), ContainsSubstring("a tensor map of fp32"));
+  CHECK_THROWS_WITH(tensor_map(odd, 64), ContainsSubstring("a map of 16-bit panels for fp32"));
+  CHECK_THROWS_WITH(float_map(tensor.view(), 64), ContainsSubstring("a map of fp32 panels for bf16"));
   TensorView none = tensor.view();
   none.tokens = none.batch = 0;
   CHECK_NOTHROW(tensor_map(none, 64));
 }
 
-TEST_CASE("bytes in a row arrive as they are, and nothing beside them") {
-  std::vector<std::byte> from(4096);
-  for (std::size_t i = 0; i < from.size(); ++i) from[i] = static_cast<std::byte>(i % 251);
-  for (const std::size_t count : {16, 48, 512, 4096}) {
-    for (const std::size_t offset : {0, 16, 240}) {
-      std::vector<std::byte> expected(offset + count + 2 * kGuardBytes, kUntouched);
-      std::copy_n(from.begin(), count, expected.begin() + static_cast<std::ptrdiff_t>(kGuardBytes + offset));
-      const bool same = row_of_bytes(from, offset, count) == expected;
+TEST_CASE("a box of floats is added to a tensor as often as was asked, and to nothing outside of it") {
+  constexpr Order kOrders[] = {Order::tokens_of_heads, Order::heads_of_tokens, Order::padded, Order::part_of_wider};
+  constexpr int kColumns = 32;
+  int turn = 0;
+  for (const int width : {8, 32, 40, 128}) {
+    for (const auto& [column, row] : {std::pair{0, 0}, {32, 3}, {0, 60}, {96, 90}, {0, 100}}) {
+      const TensorView view = ordered(kOrders[turn % 4], Dtype::fp32, 2, 100, 3, width);
+      const BoxPlace at{column, row, turn % 3, turn % 2};
+      const int rows = turn % 2 == 0 ? 64 : 16, times = 1 + turn % 3 * 2;
+      std::vector<float> before(elements_of(view));
+      for (std::size_t i = 0; i < before.size(); ++i) before[i] = static_cast<float>(i % 8191) - 4000.0f;
+      std::vector<float> expected = before, box(static_cast<std::size_t>(rows * kColumns));
+      for (int r = 0; r < rows; ++r) {
+        for (int c = 0; c < kColumns; ++c) {
+          const float addend = static_cast<float>(r * kColumns + c) - 700.5f;
+          box[place_in_float_image(r, c)] = addend;
+          if (row + r >= view.tokens || column + c >= view.width) continue;
+          expected[static_cast<std::size_t>(view.offset(at.batch, row + r, at.head) + column + c)] +=
+              static_cast<float>(times) * addend;
+        }
+      }
+      INFO(width << " wide, " << rows << " rows from column " << column << ", row " << row << ", head " << at.head
+                 << ", batch " << at.batch << ", " << times << " times");
+      const bool same = reduce(view, before, rows, at, box, times) == expected;
       CHECK(same);
-    }
-  }
-}
-
-TEST_CASE("floats are added to memory as often as was asked, and nothing beside them") {
-  std::vector<float> into(1000), from;
-  std::iota(into.begin(), into.end(), -300.0f);
-  for (const std::size_t count : {4, 64, 900}) {
-    from.resize(count);
-    for (std::size_t i = 0; i < count; ++i) from[i] = static_cast<float>(i % 37) - 11.5f;
-    for (const int times : {1, 5}) {
-      std::vector<float> expected = into;
-      for (std::size_t i = 0; i < count; ++i) expected[36 + i] += static_cast<float>(times) * from[i];
-      const bool same = reduce(into, 36, from, times) == expected;
-      CHECK(same);
+      ++turn;
     }
   }
 }

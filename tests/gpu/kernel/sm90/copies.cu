@@ -1,6 +1,7 @@
 // Copies of the copy unit, into shared memory and out of it, and of matrices out of registers.
 #include "gpu/kernel/sm90/probe.cuh"
 #include "gpu/kernel/sm90/probes.hpp"
+#include "kernels/cuda/sm90/tensor_map.hpp"
 
 namespace orrery::test::sm90 {
 namespace {
@@ -44,52 +45,8 @@ __global__ void box_kernel(Watch watch, const __grid_constant__ CUtensorMap map,
   watch.end();
 }
 
-__global__ void cluster_box_kernel(Watch watch, const __grid_constant__ CUtensorMap map, int rows, BoxPlace at,
-                                   unsigned blocks, unsigned char* out) {
-  if (watch.only_watches()) return;
-  __shared__ Barrier barrier;
-  const int bytes = rows * kPanelRowBytes + 2 * static_cast<int>(kGuardBytes);
-  const bool named = (blocks >> cluster_rank() & 1) != 0;
-  leave_untouched(bytes);
-  if (thread_index() == 0) {
-    barrier_init(barrier, 1);
-    fence_barrier_init();
-    barrier_expect(barrier, named ? rows * kPanelRowBytes : 0);
-  }
-  cluster_sync();
-  if (cluster_rank() == 0 && elect_one()) {
-    copy_box_to_cluster(shared_address(image + kGuardBytes), &map, barrier, at.column, at.row, at.head, at.batch,
-                        static_cast<std::uint16_t>(blocks), kEvictNormal);
-  }
-  barrier_wait(barrier, 0);
-  if (!named) sleep_microseconds(kLate);  // so that what is copied by mistake is seen
-  show(bytes, out + cluster_rank() * bytes);
-  sleep_microseconds(kLate);
-  cluster_sync();
-  watch.end();
-}
-
-__global__ void bytes_kernel(Watch watch, const unsigned char* from, int offset, int count, int bytes,
-                             unsigned char* out) {
-  if (watch.only_watches()) return;
-  __shared__ Barrier barrier;
-  leave_untouched(bytes);
-  if (thread_index() == 0) {
-    barrier_init(barrier, 1);
-    fence_barrier_init();
-  }
-  __syncthreads();
-  if (elect_one()) {
-    barrier_expect(barrier, count);
-    copy_bytes(shared_address(image + kGuardBytes + offset), from, count, barrier);
-  }
-  barrier_wait(barrier, 0);
-  show(bytes, out);
-  sleep_microseconds(kLate);
-  watch.end();
-}
-
-__global__ void reduce_kernel(Watch watch, float* into, const float* from, int count, int times) {
+__global__ void reduce_kernel(Watch watch, const __grid_constant__ CUtensorMap map, BoxPlace at, const float* from,
+                              int count, int times) {
   if (watch.only_watches()) return;
   float* const staged = reinterpret_cast<float*>(image);
   for (int turn = 0; turn < times; ++turn) {
@@ -97,7 +54,7 @@ __global__ void reduce_kernel(Watch watch, float* into, const float* from, int c
     fence_async_proxy();
     __syncwarp();
     if (thread_index() == 0) {
-      reduce_bytes(into, shared_address(staged), count * static_cast<int>(sizeof(float)));
+      reduce_box(&map, shared_address(staged), at.column, at.row, at.head, at.batch);
       bulk_commit();
       bulk_wait_read<0>();
     }
@@ -136,30 +93,16 @@ std::vector<std::byte> as_bytes(std::span<const unsigned char> found) {
 
 std::vector<std::byte> box(const CUtensorMap& map, int rows, BoxPlace at, KeepLines keep) {
   const Copied<unsigned char> out(bytes_of(rows), 0);
-  run(box_kernel, 1, kWarp, bytes_of(rows), map, rows, at, keep, out.data());
+  run(box_kernel, kWarp, bytes_of(rows), map, rows, at, keep, out.data());
   return as_bytes(out.fetch());
 }
 
-std::array<std::vector<std::byte>, 2> box_to_cluster(const CUtensorMap& map, int rows, BoxPlace at, unsigned blocks) {
-  const Copied<unsigned char> out(2 * bytes_of(rows), 0);
-  run(cluster_box_kernel, 2, kWarp, bytes_of(rows), map, rows, at, blocks, out.data());
-  const std::vector<std::byte> both = as_bytes(out.fetch());
-  const auto middle = both.begin() + static_cast<std::ptrdiff_t>(bytes_of(rows));
-  return {std::vector(both.begin(), middle), std::vector(middle, both.end())};
-}
-
-std::vector<std::byte> row_of_bytes(std::span<const std::byte> from, std::size_t offset, std::size_t count) {
-  const Copied<std::byte> source(from);
-  const std::size_t bytes = offset + count + 2 * kGuardBytes;
-  const Copied<unsigned char> out(bytes, 0);
-  run(bytes_kernel, 1, kWarp, bytes, reinterpret_cast<const unsigned char*>(source.data()), static_cast<int>(offset),
-      static_cast<int>(count), static_cast<int>(bytes), out.data());
-  return as_bytes(out.fetch());
-}
-
-std::vector<float> reduce(std::span<const float> into, std::size_t offset, std::span<const float> from, int times) {
-  const Copied<float> target(into), source(from);
-  run(reduce_kernel, 1, kWarp, from.size_bytes(), target.data() + offset, source.data(), static_cast<int>(from.size()),
+std::vector<float> reduce(const TensorView& tensor, std::span<const float> elements, int rows, BoxPlace at,
+                          std::span<const float> box, int times) {
+  const Copied<float> target(elements), source(box);
+  TensorView view = tensor;
+  view.data = target.data();
+  run(reduce_kernel, kWarp, box.size_bytes(), float_map(view, rows), at, source.data(), static_cast<int>(box.size()),
       times);
   return target.fetch();
 }
@@ -167,7 +110,7 @@ std::vector<float> reduce(std::span<const float> into, std::size_t offset, std::
 std::vector<std::uint32_t> store_matrices(std::span<const int> at) {
   const Copied<int> places(at);
   const Copied<std::uint32_t> out(4 * kWarp, 0);
-  run(matrices_kernel, 1, kWarp, 0, places.data(), out.data());
+  run(matrices_kernel, kWarp, 0, places.data(), out.data());
   return out.fetch();
 }
 

@@ -14,6 +14,12 @@ inline std::size_t place_in_image(int rows, int row, int column) {
   return static_cast<std::size_t>((panel * rows + row) * 64 + chunk * 8 + column % 8);
 }
 
+// The same in a panel of floats, which has 32 columns.
+inline std::size_t place_in_float_image(int row, int column) {
+  const int chunk = column / 4 ^ row % 8;
+  return static_cast<std::size_t>(row * 32 + chunk * 4 + column % 4);
+}
+
 // element(row, column) of a matrix of so many rows and columns; what fills up the last panel is `outside`.
 template <typename Element>
 std::vector<std::uint16_t> image_of(int rows, int columns, std::uint16_t outside, const Element& element) {

@@ -49,23 +49,22 @@ __device__ __forceinline__ void sleep_microseconds(unsigned count) {
   while (nanoseconds() < until) __nanosleep(500);
 }
 
-// The blocks behind those that work watch these: when they have not ended in time, the kernel fails.
+// One block works and a second watches it: when the first has not ended in time, the kernel fails.
 struct Watch {
   int* ended;
-  int workers;
 
-  // By all threads, first: true in a block that has only watched.
+  // By all threads, first: true in the block that has only watched.
   __device__ __forceinline__ bool only_watches() const {
-    if (block_index() < workers) return false;
+    if (block_index() == 0) return false;
     constexpr unsigned long long kLimit = 5'000'000'000;
     const unsigned long long begin = nanoseconds();
-    while (threadIdx.x == 0 && atomicAdd(ended, 0) < workers) {
+    while (threadIdx.x == 0 && atomicAdd(ended, 0) == 0) {
       if (nanoseconds() - begin > kLimit) __trap();
       __nanosleep(1000);
     }
     return true;
   }
-  // By all threads of a block that works, last.
+  // By all threads of the block that works, last.
   __device__ __forceinline__ void end() const {
     __syncthreads();
     if (threadIdx.x == 0) atomicAdd(ended, 1);
@@ -73,21 +72,13 @@ struct Watch {
 };
 
 template <typename... Parameters>
-void run(void (*kernel)(Watch, Parameters...), int workers, int threads, std::size_t shared_bytes,
+void run(void (*kernel)(Watch, Parameters...), int threads, std::size_t shared_bytes,
          std::type_identity_t<Parameters>... arguments) {
   const Copied<int> ended(1, 0);
   ORRERY_CUDA_CHECK(
       cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(shared_bytes)));
-  cudaLaunchAttribute cluster;
-  cluster.id = cudaLaunchAttributeClusterDimension;
-  cluster.val.clusterDim = {static_cast<unsigned>(workers), 1, 1};
-  cudaLaunchConfig_t launch{};
-  launch.gridDim = dim3(2 * static_cast<unsigned>(workers));
-  launch.blockDim = dim3(static_cast<unsigned>(threads));
-  launch.dynamicSmemBytes = shared_bytes;
-  launch.attrs = &cluster;
-  launch.numAttrs = 1;
-  ORRERY_CUDA_CHECK(cudaLaunchKernelEx(&launch, kernel, Watch{ended.data(), workers}, arguments...));
+  kernel<<<2, static_cast<unsigned>(threads), shared_bytes>>>(Watch{ended.data()}, arguments...);
+  ORRERY_CUDA_CHECK(cudaGetLastError());
   ORRERY_CUDA_CHECK(cudaDeviceSynchronize());
 }
 

@@ -5,7 +5,6 @@
 
 #include <cuda.h>
 
-#include <array>
 #include <cstddef>
 #include <cstdint>
 #include <span>
@@ -18,7 +17,7 @@ namespace orrery::test::sm90 {
 // Products: D[64][N] (+)= A[64][kDepth] B[kDepth][N], in steps of 16.
 
 inline constexpr int kProductRows = 64, kDepth = 128;
-inline constexpr int kProductWidths[] = {32, 64, 80, 96, 112, 128, 144, 160, 176, 192, 256};
+inline constexpr int kProductWidths[] = {64, 80, 96, 112, 128, 192, 256};
 
 struct ProductForm {
   bool a_in_registers;      // then its depth is that of registers
@@ -39,12 +38,10 @@ struct BoxPlace {
 };
 enum class KeepLines { first, normal, last };
 std::vector<std::byte> box(const CUtensorMap& map, int rows, BoxPlace at, KeepLines keep);
-// Asked for by the first of two blocks, into those whose bit is set: what each of the two has then.
-std::array<std::vector<std::byte>, 2> box_to_cluster(const CUtensorMap& map, int rows, BoxPlace at, unsigned blocks);
-// `count` bytes from `from` to the byte `offset` behind the first guard.
-std::vector<std::byte> row_of_bytes(std::span<const std::byte> from, std::size_t offset, std::size_t count);
-// `times` times `from` is added to into[offset...]; after each the memory it came from is overwritten.
-std::vector<float> reduce(std::span<const float> into, std::size_t offset, std::span<const float> from, int times);
+// The tensor's elements after `times` times the box, `rows` rows in the order of shared memory, has been added to them;
+// after each time what lay in shared memory is overwritten. The view has no data.
+std::vector<float> reduce(const TensorView& tensor, std::span<const float> elements, int rows, BoxPlace at,
+                          std::span<const float> box, int times);
 // The four matrices of a warp's stmatrix, each of 8 rows of 16 bytes, which lane l puts at row l of `at` 16-byte places
 // (32 of them, a permutation); lane l's register i is 100 l + i.
 std::vector<std::uint32_t> store_matrices(std::span<const int> at);
@@ -55,7 +52,6 @@ std::vector<int> arrivals();
 std::vector<int> messages();
 std::vector<int> bytes_expected();
 std::vector<int> named();
-std::vector<int> across_cluster();
 std::vector<int> elected();
 
 // Threads of two warpgroups of three hold 200 floats each: in[i][thread] comes back as out[199 - i][thread].

@@ -111,7 +111,7 @@ std::vector<float> product(Dtype dtype, int n, ProductForm form, std::span<const
   const std::vector<std::uint32_t> a_words = words_of(a), b_words = words_of(b);
   const Copied<std::uint32_t> a_copy(a_words), b_copy(b_words);
   const Copied<float> d_copy(d);
-  run(kernel_of(dtype, n, form, std::make_integer_sequence<int, kWidths>()), 1, kWarpgroup,
+  run(kernel_of(dtype, n, form, std::make_integer_sequence<int, kWidths>()), kWarpgroup,
       a.size_bytes() + b.size_bytes(), a_copy.data(), static_cast<int>(a_words.size()), b_copy.data(),
       static_cast<int>(b_words.size()), d_copy.data(), add);
   return d_copy.fetch();
