@@ -103,9 +103,7 @@ class Runner final : public CudaBackend {
   void run(const Normalize& s) {
     kernels::cuda::normalize(state(s.state), tensor(s.into, 0), tensor(s.into, 1), stream_);
   }
-  void run(const Delta& s) {
-    kernels::cuda::delta(tensor(s.output, 0), tensor(s.grad_output, 0), tensor(s.into, 0), stream_);
-  }
+  void run(const Delta& s);
 
   std::size_t parts(const Slice& slice) const { return memory_[static_cast<std::size_t>(slice.buffer)].size(); }
   TensorView tensor(const Slice& slice, std::size_t component) const {
@@ -174,7 +172,7 @@ Runner::Runner(const AttentionProblem& problem, const RankProgram& program, cons
     }
     if (fusion_[i].skipped) continue;
     computed_[i] = std::make_unique<Computed>();
-    for (int source : {static_cast<int>(i), fusion_[i].clear, fusion_[i].normalize}) {
+    for (int source : {static_cast<int>(i), fusion_[i].clear, fusion_[i].finish}) {
       if (source < 0) continue;
       for (int earlier : dependencies.of(source)) {
         const int e = exchange_of_step_[static_cast<std::size_t>(earlier)];
@@ -232,7 +230,7 @@ int Runner::last_computed(int step) const {
     if (!fusion_[static_cast<std::size_t>(earlier)].skipped) continue;
     for (int i = last + 1; i < step; ++i) {  // who has taken it over
       const StepFusion& note = fusion_[static_cast<std::size_t>(i)];
-      if (note.normalize == earlier || note.clear == earlier) last = i;
+      if (note.finish == earlier || note.clear == earlier) last = i;
     }
   }
   return last;
@@ -333,7 +331,7 @@ void Runner::run(const Attend& s) {
     call.key_ranges = ranges(attended, run);
     call.scale = static_cast<float>(problem_.effective_scale());
     call.first = fusion.clear >= 0 && i == 0;
-    call.last = fusion.normalize >= 0 && i + 1 == attended.runs.size();
+    call.last = fusion.finish >= 0 && i + 1 == attended.runs.size();
     if (call.last) {
       call.out = tensor(fusion.output, 0);
       call.lse = tensor(fusion.output, 1);
@@ -349,7 +347,8 @@ void Runner::run(const AttendBackward& s) {
   const TensorView key = tensor(s.key_value, 0), value = tensor(s.key_value, 1);
   const TensorView grad_key = tensor(s.grad_key_value, 0), grad_value = tensor(s.grad_key_value, 1);
   const StepTables::Attended& attended = tables_.of(current_);
-  for (const StepTables::Run& run : attended.runs) {
+  const StepFusion& fusion = fusion_[static_cast<std::size_t>(current_)];
+  for (const StepTables::Run& run : attended.runs) {  // of different keys: what the step is to all, each is to its own
     const Slice keys{0, run.begin, run.tokens, 0, s.key_value.heads};
     kernels::cuda::AttendBackward call{};
     call.query = tensor(s.query, 0);
@@ -363,12 +362,26 @@ void Runner::run(const AttendBackward& s) {
     call.grad_value = rows(grad_value, keys);
     call.key_ranges = ranges(attended, run);
     call.scale = static_cast<float>(problem_.effective_scale());
+    call.first = fusion.clear >= 0;
+    call.last = fusion.finish >= 0;
+    if (call.last) {
+      call.key_out = rows(tensor(fusion.output, 0), keys);
+      call.value_out = rows(tensor(fusion.output, 1), keys);
+    }
     call.deterministic = options_.deterministic;
     call.sm_margin = options_.sm_margin;
     call.kernels = kernels_asked(options_.portable_kernels);
     call.scratch = scratch_.run.data() + places_.kernel;
     kernels::cuda::attend_backward(call, stream_);
   }
+}
+
+void Runner::run(const Delta& s) {
+  const TensorView out = tensor(s.output, 0), grad_out = tensor(s.grad_output, 0), delta = tensor(s.into, 0);
+  const int clear = fusion_[static_cast<std::size_t>(current_)].clear;
+  if (clear < 0) return kernels::cuda::delta(out, grad_out, delta, stream_);
+  const Slice& cleared = std::get<Clear>(program_.steps[static_cast<std::size_t>(clear)]).into;
+  kernels::cuda::delta_and_clear(out, grad_out, delta, tensor(cleared, 0), stream_);
 }
 
 void Runner::run(const Clear& s) {

@@ -6,6 +6,7 @@
 #include "kernels/cuda/attend_backward.hpp"
 #include "kernels/cuda/attend_forward.hpp"
 #include "kernels/cuda/attend_fp32.hpp"
+#include "kernels/cuda/rowwise.hpp"
 #include "kernels/cuda/shapes.hpp"
 #include "kernels/cuda/sm90/attend_backward.hpp"
 #include "kernels/cuda/sm90/attend_forward.hpp"
@@ -47,6 +48,17 @@ void check_floats(const TensorView& tensor, const TensorView& like, std::int64_t
 KernelFamily family_of(Kernels kernels, Dtype dtype, bool taken) {
   if (dtype == Dtype::fp32) return KernelFamily::fp32;
   return taken && kernels == Kernels::best && sm90::runs_here() ? KernelFamily::hopper : KernelFamily::portable;
+}
+
+void attend_with(KernelFamily family, const AttendBackward& call, device::StreamHandle stream) {
+  switch (family) {
+    case KernelFamily::fp32:
+      return attend_backward_fp32(call, stream);
+    case KernelFamily::portable:
+      return attend_backward_16bit(call, stream);
+    case KernelFamily::hopper:
+      return sm90::attend_backward_16bit(call, stream);
+  }
 }
 
 }  // namespace
@@ -133,14 +145,29 @@ void attend_backward(const AttendBackward& call, device::StreamHandle stream) {
   check_floats(call.grad_query, query, query.width);
   check_floats(call.grad_key, key, key.width);
   check_floats(call.grad_value, key, key.width);
-  if (query.elements() == 0 || key.elements() == 0) return;
-  switch (backward_kernel(call.kernels, query.dtype, query.width, call.scale)) {
-    case KernelFamily::fp32:
-      return attend_backward_fp32(call, stream);
-    case KernelFamily::portable:
-      return attend_backward_16bit(call, stream);
-    case KernelFamily::hopper:
-      return sm90::attend_backward_16bit(call, stream);
+  if (call.last) {
+    for (const TensorView& out : {call.key_out, call.value_out}) {
+      check_same_shape(out, key);
+      ORRERY_CHECK(out.dtype == query.dtype, "a result of dtype ", to_string(out.dtype));
+      ORRERY_CHECK(attend_takes(out), "a result that is not aligned to 16 bytes: ", out.data);
+    }
+  }
+  if (key.elements() == 0) return;
+  const KernelFamily family = backward_kernel(call.kernels, query.dtype, query.width, call.scale);
+  // The 16-bit kernels store or round what they find when it is all there is; the rest are passes over memory.
+  if (call.first && family != KernelFamily::fp32 && query.elements() > 0) return attend_with(family, call, stream);
+  if (call.first) {
+    clear(call.grad_key, stream);
+    clear(call.grad_value, stream);
+  }
+  if (query.elements() > 0) {
+    AttendBackward adding = call;
+    adding.first = adding.last = false;
+    attend_with(family, adding, stream);
+  }
+  if (call.last) {
+    copy(call.key_out, call.grad_key, stream);
+    copy(call.value_out, call.grad_value, stream);
   }
 }
 

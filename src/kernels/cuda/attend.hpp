@@ -64,6 +64,9 @@ struct AttendBackward {
   std::byte* scratch = nullptr;
   int sm_margin = 0;  // as in AttendForward
   Kernels kernels = Kernels::best;
+  bool first = false;  // grad_key and grad_value are not read: as if they were zeros
+  bool last = false;   // what is left in them means nothing: their sums go to key_out and value_out
+  TensorView key_out = {}, value_out = {};  // [batch, key_len, kv_heads, head_dim]  the dtype of query; with `last`
 };
 
 // What a problem must be for these kernels; says in a sentence why not, or nothing. Takes the dtype and head_dim, and

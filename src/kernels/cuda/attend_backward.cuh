@@ -98,6 +98,7 @@ class BackwardBlock {
     Step next = {0, 0, shared_.visits[0]};
     if (next.empty()) {
       cp_async_wait<0>();
+      if (args_.key_gradients != KeyGradients::add) finish();
       return;
     }
     __syncthreads();
@@ -137,8 +138,7 @@ class BackwardBlock {
     }
     __syncthreads();  // the last dQ is added
     pass_turn();
-    add_to(args_.grad_value, grad_value_, 1.0f);
-    add_to(args_.grad_key, grad_key_, args_.scale);
+    finish();
   }
 
  private:
@@ -162,15 +162,15 @@ class BackwardBlock {
             static_cast<int>(warp / Tiling::kSides * Tiling::kWarpKeys)};
   }
 
-  // What the block is for, by its ticket: the tiles of keys of one head after the other, the lowest first. In turns the
-  // heads go side by side: then fewer blocks wait for one another.
+  // What the block is for, by its ticket: the tiles of keys of one unit after the other, the lowest first, and at the
+  // end those of the units that go side by side.
   __device__ __forceinline__ void take_place() {
     if (thread_index() == 0) {
-      const std::int32_t ticket = shared_.ticket, units = args_.batch * args_.kv_heads;
-      const std::int32_t key_tiles = (args_.key_len - 1) / kKeys + 1;
-      const bool in_turns = args_.turns != nullptr;
-      const std::int32_t tile = in_turns ? ticket / units : ticket % key_tiles;
-      const std::int32_t unit = in_turns ? ticket % units : ticket / key_tiles;
+      const std::int32_t key_tiles = (args_.key_len - 1) / kKeys + 1, side_by_side = args_.side_by_side;
+      const std::int32_t one_by_one = args_.batch * args_.kv_heads - side_by_side;
+      const std::int32_t ticket = shared_.ticket, late = ticket - one_by_one * key_tiles;
+      const std::int32_t tile = late < 0 ? ticket % key_tiles : late / side_by_side;
+      const std::int32_t unit = late < 0 ? ticket / key_tiles : one_by_one + late % side_by_side;
       shared_.first_key = tile * kKeys;
       shared_.batch = unit / args_.kv_heads;
       shared_.kv_head = unit % args_.kv_heads;
@@ -413,7 +413,8 @@ class BackwardBlock {
     }
     const std::int32_t first_query = step.first_query() + first_row;
     float* const rows = args_.grad_query.at(shared_.batch, first_query + at.lane / 4, query_head(step)) + first_column;
-    add_to_queries(grads, rows, args_.query_len - first_query, args_.width - first_column);
+    for_each_four(grads, rows, args_.grad_query.token_stride, args_.query_len - first_query, args_.width - first_column,
+                  args_.scale, reduce_add);
   }
 
   // The counter of the query tile and head of a step.
@@ -427,9 +428,13 @@ class BackwardBlock {
     if (args_.turns != nullptr && thread_index() == 0) release_turn(shared_.turn);
   }
 
-  // Adds a warp's patch, whose first row and column `rows` is of lane / 4 further down, to what is within the bounds.
-  __device__ __forceinline__ void add_to_queries(const QueryGrads& grads, float* rows, std::int32_t row_end,
-                                                 std::int32_t column_end) const {
+  // put(address, sums) for each four sums that lie side by side in a warp's patch, times the factor. `rows` is where
+  // its first column is, lane / 4 rows further down; no row from row_end on is touched, and no column from column_end
+  // on.
+  template <int kBlocks, int kFragments, typename T, typename Put>
+  static __device__ __forceinline__ void for_each_four(const float (&sums)[kBlocks][kFragments][4], T* rows,
+                                                       std::int64_t stride, std::int32_t row_end,
+                                                       std::int32_t column_end, float factor, const Put& put) {
     const int lane = thread_index() % kWarp;
     const bool odd = lane % 2 != 0;
     // Two lanes exchange halves of two n8 blocks, so that each has four columns side by side: an even lane of the
@@ -437,47 +442,52 @@ class BackwardBlock {
     const int column = lane % 4 / 2 * 4 + (odd ? 8 : 0);
     rows += column;
 #pragma unroll
-    for (int block = 0; block < Tiling::kDqRows / 16; ++block) {
+    for (int block = 0; block < kBlocks; ++block) {
 #pragma unroll
       for (int half = 0; half < 2; ++half) {
         const bool row_within = block * 16 + half * 8 + lane / 4 < row_end;
 #pragma unroll
-        for (int n = 0; n < Tiling::kDqColumns / 8; n += 2) {
-          const float* first = &grads[block][n][half * 2];
-          const float* second = &grads[block][n + 1][half * 2];
+        for (int n = 0; n < kFragments; n += 2) {
+          const float* first = &sums[block][n][half * 2];
+          const float* second = &sums[block][n + 1][half * 2];
           const float x = __shfl_xor_sync(kAllLanes, odd ? first[0] : second[0], 1);
           const float y = __shfl_xor_sync(kAllLanes, odd ? first[1] : second[1], 1);
-          const float4 sums = odd ? float4{x, y, second[0], second[1]} : float4{first[0], first[1], x, y};
+          const float4 four = odd ? float4{x, y, second[0], second[1]} : float4{first[0], first[1], x, y};
           if (row_within && column + n * 8 < column_end) {
-            reduce_add(rows + n * 8, args_.scale * sums.x, args_.scale * sums.y, args_.scale * sums.z,
-                       args_.scale * sums.w);
+            put(rows + n * 8, factor * four.x, factor * four.y, factor * four.z, factor * four.w);
           }
         }
-        rows += 8 * args_.grad_query.token_stride;
+        rows += 8 * stride;
       }
     }
   }
 
-  // Adds dK or dV to the rows that this block alone owns. A pair at a time: reading several ahead was slower.
-  __device__ __forceinline__ void add_to(const Rows<float>& into, const KeyGrads& grads, float factor) const {
-    const Place at = place();
-    const int first_column = at.side * Tiling::kSideColumns;
-#pragma unroll
-    for (int block = 0; block < kKeyBlocks; ++block) {
-#pragma unroll
-      for (int half = 0; half < 2; ++half) {
-        const std::int32_t key = shared_.first_key + at.key + block * 16 + half * 8 + at.lane / 4;
-        if (key >= args_.key_len) continue;
-        float* row = into.at(shared_.batch, key, shared_.kv_head) + first_column + at.lane % 4 * 2;
-#pragma unroll
-        for (int n = 0; n < Tiling::kSideColumns / 8; ++n) {
-          if (first_column + n * 8 >= args_.width) break;
-          float2& pair = *reinterpret_cast<float2*>(row + n * 8);
-          pair.x += factor * grads[block][n][half * 2];
-          pair.y += factor * grads[block][n][half * 2 + 1];
-        }
-      }
+  // dK and dV leave for the rows that this block alone owns.
+  __device__ __forceinline__ void finish() const {
+    switch (args_.key_gradients) {
+      case KeyGradients::add:
+        put_key_grads(args_.grad_value, args_.grad_key, reduce_add);
+        break;
+      case KeyGradients::store:
+        put_key_grads(args_.grad_value, args_.grad_key, store_four);
+        break;
+      case KeyGradients::round:
+        put_key_grads(args_.value_out, args_.key_out, round_four<Element>);
     }
+  }
+  template <typename T, typename Put>
+  __device__ __forceinline__ void put_key_grads(const Rows<T>& value, const Rows<T>& key, const Put& put) const {
+    put_rows(value, grad_value_, 1.0f, put);
+    put_rows(key, grad_key_, args_.scale, put);
+  }
+  template <typename T, typename Put>
+  __device__ __forceinline__ void put_rows(const Rows<T>& into, const KeyGrads& grads, float factor,
+                                           const Put& put) const {
+    const Place at = place();
+    const std::int32_t first_key = shared_.first_key + at.key;
+    const int first_column = at.side * Tiling::kSideColumns;
+    T* const rows = into.at(shared_.batch, first_key + at.lane / 4, shared_.kv_head) + first_column;
+    for_each_four(grads, rows, into.token_stride, args_.key_len - first_key, args_.width - first_column, factor, put);
   }
 
   const BackwardArgs<Element>& args_;
@@ -493,7 +503,7 @@ __global__ void __launch_bounds__(Tiling::kThreads, Tiling::kBlocksPerProcessor)
   extern __shared__ __align__(128) std::byte memory[];
   auto& shared = *reinterpret_cast<typename Block::Shared*>(memory);
   if constexpr (sizeof...(Share) == 0) {
-    if (thread_index() == 0) shared.ticket = atomicAdd(args.ticket, 1);
+    if (thread_index() == 0) shared.ticket = args.ticket != nullptr ? atomicAdd(args.ticket, 1) : block_index();
     Block(args, shared).run();
   } else {
     for_each_ticket(share..., shared.ticket, [&] {

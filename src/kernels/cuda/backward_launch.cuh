@@ -1,6 +1,7 @@
 // The launch of the backward kernel; what its instances include.
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 #include <type_traits>
 
@@ -14,10 +15,27 @@ namespace orrery::kernels::cuda {
 template <typename Element, typename Tiling>
 inline constexpr int kSharedBytes = static_cast<int>(sizeof(typename BackwardBlock<Element, Tiling>::Shared));
 
+// How many units go side by side at the end. Under a causal mask a lower tile of keys sees more queries: a unit begins
+// with its longest blocks and ends with its shortest. Where a device takes the blocks of several units at a time, the
+// long ones of the last would begin late; so the tiles of the last units take turns, four times what it takes.
+inline std::int64_t units_at_the_end(std::int64_t units, std::int64_t key_tiles, int blocks_per_sm) {
+  int device = 0, sms = 0;
+  ORRERY_CUDA_CHECK(cudaGetDevice(&device));
+  ORRERY_CUDA_CHECK(cudaDeviceGetAttribute(&sms, cudaDevAttrMultiProcessorCount, device));
+  return std::min(units, 4 * sms * blocks_per_sm / key_tiles);
+}
+
 template <typename Element, typename Tiling>
 void launch_tiling(const AttendBackward& call, device::StreamHandle stream) {
   auto* counters = reinterpret_cast<std::int32_t*>(call.scratch + kSmShareBytes);
   const std::int64_t query_tiles = (call.query.tokens - 1) / Tiling::kQueries + 1;
+  const std::int64_t key_tiles = (call.key.tokens - 1) / Tiling::kKeys + 1, units = call.query.batch * call.key.heads;
+  const std::int64_t blocks = key_tiles * units;
+  ORRERY_CHECK(blocks <= INT32_MAX, "a grid of ", blocks, " blocks");
+  ORRERY_CHECK(call.first || !call.last, "sums of which a part is there already are not rounded here");
+  // In turns all go side by side: then fewer blocks wait for one another.
+  const std::int64_t side_by_side =
+      call.deterministic ? units : units_at_the_end(units, key_tiles, Tiling::kBlocksPerProcessor);
   const BackwardArgs<Element> args = {rows_of<const Element>(call.query),
                                       rows_of<const Element>(call.grad_out),
                                       rows_of<const Element>(call.key),
@@ -27,6 +45,9 @@ void launch_tiling(const AttendBackward& call, device::StreamHandle stream) {
                                       rows_of<float>(call.grad_query),
                                       rows_of<float>(call.grad_key),
                                       rows_of<float>(call.grad_value),
+                                      rows_of<Element>(call.key_out),
+                                      rows_of<Element>(call.value_out),
+                                      key_gradients_of(call),
                                       call.key_ranges.rows,
                                       call.key_ranges.tiles,
                                       static_cast<std::int32_t>(call.query.batch),
@@ -38,15 +59,15 @@ void launch_tiling(const AttendBackward& call, device::StreamHandle stream) {
                                       static_cast<std::int32_t>(query_tiles),
                                       call.scale,
                                       call.scale * kLog2E,
-                                      counters,
+                                      static_cast<std::int32_t>(side_by_side),
+                                      call.deterministic ? counters : nullptr,
                                       call.deterministic ? counters + 1 : nullptr};
-  const std::int64_t key_tiles = (call.key.tokens - 1) / Tiling::kKeys + 1;
-  const std::int64_t counted = 1 + (call.deterministic ? call.query.batch * call.query.heads * query_tiles : 0);
-  const std::int64_t blocks = key_tiles * call.query.batch * call.key.heads;
-  ORRERY_CHECK(blocks <= INT32_MAX, "a grid of ", blocks, " blocks");
 
   constexpr int kBytes = kSharedBytes<Element, Tiling>;
-  ORRERY_CUDA_CHECK(cudaMemsetAsync(counters, 0, static_cast<std::size_t>(counted) * sizeof *counters, stream));
+  if (call.deterministic) {
+    const std::int64_t counted = 1 + call.query.batch * call.query.heads * query_tiles;
+    ORRERY_CUDA_CHECK(cudaMemsetAsync(counters, 0, static_cast<std::size_t>(counted) * sizeof *counters, stream));
+  }
   launch_tickets(blocks, call.sm_margin, Tiling::kBlocksPerProcessor, call.scratch, stream,
                  [&](unsigned grid, auto... share) {
                    constexpr auto kernel = backward_kernel<Element, Tiling, decltype(share)...>;

@@ -95,7 +95,7 @@ class VisitList {
   __device__ void begin(const Rule& rule) {
     const int thread = thread_index();
     const std::int32_t tiles = rule.query_tiles();
-    const bool all = rule.bounds == nullptr;
+    const bool all = rule.bounds == nullptr || tiles <= kWindow;  // few enough to be looked at once
     if (thread == 0) {
       first_tile_ = all ? 0 : tiles;
       end_ = all ? tiles : 0;

@@ -160,10 +160,17 @@ __global__ void __launch_bounds__(kThreads)
   });
 }
 
-template <int kCount>
-__global__ void __launch_bounds__(kThreads) delta_rows(RowGrid grid, Rows out, Rows grad_out, Rows delta, int width) {
+// With kClears also puts zeros into rows of floats.
+template <int kCount, bool kClears>
+__global__ void __launch_bounds__(kThreads)
+    delta_rows(RowGrid grid, Rows out, Rows grad_out, Rows delta, Rows cleared, int width) {
   grid.for_each_row([&](std::int64_t row) {
     const Place at = grid.place(row);
+    if constexpr (kClears) {
+      for (int column = grid.lane() * kTogether; column < width; column += grid.lanes() * kTogether) {
+        cleared.store(at, column, Pack<float, kTogether>{});
+      }
+    }
     float sum = 0.0f;
     for (int column = grid.lane() * kCount; column < width; column += grid.lanes() * kCount) {
       const auto a = out.load<kCount>(at, column), b = grad_out.load<kCount>(at, column);
@@ -203,6 +210,25 @@ void launch_rows(const TensorView& tensor, int count, const Launch& launch) {
   ORRERY_CUDA_CHECK(cudaGetLastError());
 }
 
+template <bool kClears>
+void launch_delta(const TensorView& out, const TensorView& grad_out, const TensorView& delta, const TensorView& cleared,
+                  device::StreamHandle stream) {
+  check_same_shape(out, grad_out);
+  check_same_rows(out, delta);
+  check_fp32({delta});
+  constexpr int kWide = 2 * kTogether;  // 16 bytes of 16-bit elements
+  const bool narrow = out.dtype != Dtype::fp32 && grad_out.dtype != Dtype::fp32;
+  const int count = narrow && rows_allow(kWide, {out, grad_out}) ? kWide
+                    : rows_allow(kTogether, {out, grad_out})     ? kTogether
+                                                                 : 1;
+  launch_rows(out, count, [&](const RowGrid& grid) {
+    const auto kernel = count == kWide       ? delta_rows<kWide, kClears>
+                        : count == kTogether ? delta_rows<kTogether, kClears>
+                                             : delta_rows<1, kClears>;
+    kernel<<<grid.blocks(), kThreads, 0, stream>>>(grid, out, grad_out, delta, cleared, static_cast<int>(out.width));
+  });
+}
+
 }  // namespace
 
 void merge(const State& into, const State& from, device::StreamHandle stream) {
@@ -230,18 +256,16 @@ void normalize(const State& state, const TensorView& out, const TensorView& lse,
 }
 
 void delta(const TensorView& out, const TensorView& grad_out, const TensorView& delta, device::StreamHandle stream) {
-  check_same_shape(out, grad_out);
-  check_same_rows(out, delta);
-  check_fp32({delta});
-  constexpr int kWide = 2 * kTogether;  // 16 bytes of 16-bit elements
-  const bool narrow = out.dtype != Dtype::fp32 && grad_out.dtype != Dtype::fp32;
-  const int count = narrow && rows_allow(kWide, {out, grad_out}) ? kWide
-                    : rows_allow(kTogether, {out, grad_out})     ? kTogether
-                                                                 : 1;
-  launch_rows(out, count, [&](const RowGrid& grid) {
-    const auto kernel = count == kWide ? delta_rows<kWide> : count == kTogether ? delta_rows<kTogether> : delta_rows<1>;
-    kernel<<<grid.blocks(), kThreads, 0, stream>>>(grid, out, grad_out, delta, static_cast<int>(out.width));
-  });
+  launch_delta<false>(out, grad_out, delta, {}, stream);
+}
+
+void delta_and_clear(const TensorView& out, const TensorView& grad_out, const TensorView& delta,
+                     const TensorView& cleared, device::StreamHandle stream) {
+  check_fp32({cleared});
+  check_same_shape(out, cleared);
+  if (rows_allow(kTogether, {cleared})) return launch_delta<true>(out, grad_out, delta, cleared, stream);
+  clear(cleared, stream);
+  launch_delta<false>(out, grad_out, delta, {}, stream);
 }
 
 void compose(const ScanState& into, const ScanState& earlier, device::StreamHandle stream) {

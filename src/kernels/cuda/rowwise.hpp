@@ -26,6 +26,9 @@ void normalize(const State& state, const TensorView& out, const TensorView& lse,
 
 // delta[row] = sum over head_dim of out * grad_out, summed in fp32 in a fixed order.
 void delta(const TensorView& out, const TensorView& grad_out, const TensorView& delta, device::StreamHandle stream);
+// And cleared = 0, fp32 of out's shape, in the same pass over memory.
+void delta_and_clear(const TensorView& out, const TensorView& grad_out, const TensorView& delta,
+                     const TensorView& cleared, device::StreamHandle stream);
 
 void add(const TensorView& into, const TensorView& from, device::StreamHandle stream);  // fp32, same shape
 // Any dtype to any dtype, rounding to nearest even.

@@ -97,10 +97,11 @@ TEST_CASE("16-bit backward agrees with float64 over several tiles of queries and
   check_at_once({Dtype::bf16, 1, 1100, 700, 1, 1, 128}, Mask::causal);  // the first rows see nothing
 }
 
-// A block looks at 32 query tiles at a time.
+// A block lists the visits among 32 or 128 query tiles at a time. Where there are more it first finds the outer ones.
 TEST_CASE("16-bit backward agrees with float64 over very many tiles of queries") {
   for (Mask mask : {Mask::causal, Mask::documents, Mask::one_key, Mask::random}) {
     check_at_once({Dtype::bf16, 1, 4500, 300, 1, 1, 8}, mask);
+    check_at_once({Dtype::bf16, 1, 8500, 300, 1, 1, 72}, mask);
   }
   for (Mask mask : {Mask::window, Mask::window_sinks, Mask::documents}) {
     check_at_once({Dtype::fp16, 1, 4500, 4400, 1, 1, 40}, mask);
@@ -141,6 +142,71 @@ TEST_CASE("16-bit gradients are added to what is there, whether the keys come at
       device.add_gradients(1, 201, way.attend());
       device.fetch_gradients_into(p);
       check_gradients(p, backward_of(p), 2.0);
+    }
+  }
+}
+
+// A call that is the first on the gradients of its keys, the last, or both: what is there must be added to, or may be
+// anything. Keys come in two blocks, each with a call of its own.
+struct Ends {
+  bool first, last;
+};
+
+void check_ends(const Shape& shape, Mask mask, const Ends& ends) {
+  const double u = rounding_of(shape.dtype);
+  const std::int64_t middle = shape.key_len / 3;
+  Problem p = make_problem(shape, mask);
+  prepare_backward(p, 0.0f);
+  Gradients expected = backward_of(p);
+  if (!ends.first) {
+    for (auto* gradient : {&expected.grad_key, &expected.grad_value}) {
+      for (double& x : *gradient) x += 2.0;
+    }
+  }
+  const auto results = [&] {
+    Tensor tensor(shape.dtype, shape.batch, shape.key_len, shape.kv_heads, shape.head_dim, kAlignedPadding);
+    tensor.fill_constant(kNan);
+    return tensor;
+  };
+  for (const Way& way : kWays) {
+    // The front alone knows what to do without queries, and with a last call that is not the first.
+    if (way.tiles && (shape.query_len == 0 || !ends.first)) continue;
+    INFO(way << (ends.first ? ", first" : "") << (ends.last ? ", last" : "") << ' ' << describe(shape, mask));
+    p.grad_query.fill_constant(0.0f);
+    for (Tensor* gradient : {&p.grad_key, &p.grad_value}) gradient->fill_constant(ends.first ? kNan : 2.0f);
+    Tensor key_out = results(), value_out = results();
+    const OnDevice device(p);
+    const DeviceTensor device_key_out(key_out), device_value_out(value_out);
+    for (const auto& [begin, end] : {std::pair{std::int64_t{0}, middle}, std::pair{middle, shape.key_len}}) {
+      device.add_gradients(begin, end, [&, begin = begin, end = end](cuda::AttendBackward call) {
+        call.first = ends.first;
+        call.last = ends.last;
+        if (ends.last) {
+          call.key_out = device_key_out.tokens(begin, end);
+          call.value_out = device_value_out.tokens(begin, end);
+        }
+        way.attend()(call);
+      });
+    }
+    device.fetch_gradients_into(p);
+    device_key_out.fetch_into(key_out);
+    device_value_out.fetch_into(value_out);
+    check_gradient("dq", p.grad_query, expected.grad_query, u);
+    check_gradient("dk", ends.last ? key_out : p.grad_key, expected.grad_key, ends.last ? 2 * u : u);
+    check_gradient("dv", ends.last ? value_out : p.grad_value, expected.grad_value, ends.last ? 2 * u : u);
+    CHECK((p.grad_key.padding_intact() && p.grad_value.padding_intact()));
+  }
+}
+
+TEST_CASE("16-bit gradients of keys are stored over whatever is there by a first call, and rounded by a last") {
+  unsigned turn = 0;
+  for_each_short_problem([&](const Shape& shape, Mask mask) {
+    const Ends ends[] = {{true, true}, {true, false}, {false, true}};
+    check_ends(shape, mask, ends[turn++ % 3]);
+  });
+  for (std::int64_t head_dim : {24, 64, 96, 128, 192, 256}) {
+    for (const Ends& ends : {Ends{true, true}, Ends{true, false}, Ends{false, true}}) {
+      check_ends({Dtype::bf16, 1, 90, 400, 2, 1, head_dim}, Mask::window, ends);  // most keys are seen by nobody
     }
   }
 }
@@ -252,6 +318,16 @@ TEST_CASE("backward refuses 16-bit tensors that its kernels cannot take") {
   refuses([](auto& call) { call.delta.width = 2; });
   refuses([](auto& call) { call.grad_key.tokens = 7; });
   refuses([](auto& call) { call.scratch = nullptr; });
+  refuses([](auto& call) { call.last = true; });
+  refuses([](auto& call) {
+    call.last = true;
+    call.key_out = call.value_out = call.grad_key;  // fp32
+  });
+  refuses([&](auto& call) {
+    call.last = true;
+    call.key_out = call.value_out = call.key;
+    call.value_out.data = past(call.key, 2);
+  });
 }
 
 }  // namespace

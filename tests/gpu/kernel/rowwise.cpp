@@ -239,6 +239,33 @@ TEST_CASE("delta is the row sum of out times its gradient, the same bits every t
   }
 }
 
+TEST_CASE("the pass that finds delta may clear other rows, whatever the strides of either") {
+  for (Dtype dtype : kDtypes) {
+    for (std::int64_t padding : kPaddings) {
+      for (std::int64_t cleared_padding : kPaddings) {
+        for (std::int64_t width : {1, 7, 40, 64, 100, 128, 256}) {
+          Tensor out(dtype, 2, 77, 3, width, padding), grad_out(dtype, 2, 77, 3, width, padding);
+          Tensor alone(Dtype::fp32, 2, 77, 3, 1), delta(Dtype::fp32, 2, 77, 3, 1);
+          Tensor cleared(Dtype::fp32, 2, 77, 3, width, cleared_padding);
+          out.fill_normal(1);
+          grad_out.fill_normal(2);
+          cleared.fill_normal(3);
+          const DeviceTensor device_out(out), device_grad(grad_out), device_alone(alone), device_delta(delta);
+          const DeviceTensor device_cleared(cleared);
+          cuda::delta(device_out, device_grad, device_alone, nullptr);
+          cuda::delta_and_clear(device_out, device_grad, device_delta, device_cleared, nullptr);
+          device_alone.fetch_into(alone);
+          device_delta.fetch_into(delta);
+          device_cleared.fetch_into(cleared);
+          CHECK(delta.memory() == alone.memory());
+          CHECK(compare(cleared, values_of(cleared, [](auto...) { return 0.0; })).max_abs == 0.0);
+          CHECK(cleared.padding_intact());
+        }
+      }
+    }
+  }
+}
+
 TEST_CASE("add sums row by row, whatever the strides") {
   for (std::int64_t padding : kPaddings) {
     for (std::int64_t from_padding : kPaddings) {
@@ -335,6 +362,7 @@ TEST_CASE("tensors without rows are left alone") {
   CHECK_NOTHROW(cuda::merge(state, state, nullptr));
   CHECK_NOTHROW(cuda::normalize(state, device, rows, nullptr));
   CHECK_NOTHROW(cuda::delta(device, device, rows, nullptr));
+  CHECK_NOTHROW(cuda::delta_and_clear(device, device, rows, device, nullptr));
   CHECK_NOTHROW(cuda::add(device, device, nullptr));
   CHECK_NOTHROW(cuda::copy(device, device, nullptr));
   CHECK_NOTHROW(synchronize(kDevice));

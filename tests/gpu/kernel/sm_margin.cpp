@@ -21,11 +21,15 @@ constexpr Kernels kPortable = {
     "portable", cuda::attend_forward_16bit,
     [](const cuda::AttendBackward& call, device::StreamHandle stream) { cuda::attend_backward_16bit(call, stream); }};
 
-// The state after the first keys, the output after the last, and the gradients, by both.
+// The state after the first keys, the output after the last, and the gradients, added to and stored, by both.
 struct Results {
   Problem problem;
+  Tensor key_out, value_out;
 
-  Results(const Shape& shape, Mask mask, const Kernels& kernels, int sm_margin) : problem(make_problem(shape, mask)) {
+  Results(const Shape& shape, Mask mask, const Kernels& kernels, int sm_margin)
+      : problem(make_problem(shape, mask)),
+        key_out(shape.dtype, shape.batch, shape.key_len, shape.kv_heads, shape.head_dim, kAlignedPadding),
+        value_out(shape.dtype, shape.batch, shape.key_len, shape.kv_heads, shape.head_dim, kAlignedPadding) {
     prepare_backward(problem, 1.0f);
     const DeviceArray<std::byte> scratch(std::vector<std::byte>(cuda::kForwardScratchBytes, std::byte{0xff}));
     const OnDevice device(problem);
@@ -41,11 +45,20 @@ struct Results {
     };
     device.add_gradients(0, middle, backward);
     device.add_gradients(middle, shape.key_len, backward);
+    device.fetch_gradients_into(problem);
+    const DeviceTensor device_key_out(key_out), device_value_out(value_out);
+    device.add_gradients(0, shape.key_len, [&](cuda::AttendBackward call) {
+      call.first = call.last = true;
+      call.key_out = device_key_out;
+      call.value_out = device_value_out;
+      backward(call);
+    });
+    device_key_out.fetch_into(key_out);
+    device_value_out.fetch_into(value_out);
     device.fold(0, middle, true, false, forward);
     device.fetch_state_into(problem);
     device.fold(middle, shape.key_len, false, true, forward);
     device.fetch_out_into(problem);
-    device.fetch_gradients_into(problem);
   }
 
   bool same_bits(const Results& other) const {
@@ -53,7 +66,8 @@ struct Results {
     return a.accumulator.memory() == b.accumulator.memory() && a.row_max.memory() == b.row_max.memory() &&
            a.row_sum.memory() == b.row_sum.memory() && a.out.memory() == b.out.memory() &&
            a.lse.memory() == b.lse.memory() && a.grad_query.memory() == b.grad_query.memory() &&
-           a.grad_key.memory() == b.grad_key.memory() && a.grad_value.memory() == b.grad_value.memory();
+           a.grad_key.memory() == b.grad_key.memory() && a.grad_value.memory() == b.grad_value.memory() &&
+           key_out.memory() == other.key_out.memory() && value_out.memory() == other.value_out.memory();
   }
 };
 

@@ -61,6 +61,29 @@ TEST_CASE("virtual ranks on one device match float64 for every mask, layout and 
   }
 }
 
+// Whose attends begin and finish the gradients of keys, where they are first or last on them; in turn and in any order.
+TEST_CASE("virtual ranks on one device match float64 with portable kernels") {
+  AttentionOptions portable = on_device();
+  portable.portable_kernels = true;
+  const std::vector<std::string> masks = {"full", "causal", "causal+window:57+sinks:5",
+                                          "causal+window:40+sinks:2+documents:61,0,178,150"};
+  for (const std::string& mask : masks) {
+    for (const char* strategy : {"ring", "gather"}) {
+      for (const char* layout : {"contiguous", "striped:8"}) {
+        for (int world_size : {1, 2, 5}) {
+          portable.deterministic = !portable.deterministic;
+          INFO(mask << " " << strategy << " " << layout << " P=" << world_size);
+          const std::int64_t padding = world_size == 2 ? 8 : 0;
+          require_right(run_sharded(problem_of(mask, Dtype::fp16), {layout, strategy, true, true}, world_size, portable,
+                                    padding, 2)
+                            .verification,
+                        Dtype::fp16);
+        }
+      }
+    }
+  }
+}
+
 TEST_CASE("every storage type and head_dim runs on the device") {
   for (Dtype dtype : {Dtype::fp32, Dtype::bf16, Dtype::fp16}) {
     for (int head_dim : {32, 72, 128, 256}) {

@@ -7,9 +7,9 @@ using namespace orrery::test;
 
 namespace {
 
-void captured(int ranks) {
-  run_in_process(ranks, {.timeout_seconds = 60}, [](World& world) {
-    graph_gives_the_bits_of_a_run(world, {DeviceKind::cuda, 0});
+void captured(int ranks, bool portable_kernels = false) {
+  run_in_process(ranks, {.timeout_seconds = 60}, [&](World& world) {
+    graph_gives_the_bits_of_a_run(world, {DeviceKind::cuda, 0}, portable_kernels);
   });
 }
 
@@ -17,6 +17,7 @@ void captured(int ranks) {
 
 TEST_CASE("a graph of forward and backward gives the bits of a run") {
   REQUIRE_NOTHROW(captured(1));
+  REQUIRE_NOTHROW(captured(1, true));
 }
 
 TEST_CASE("ranks that are threads are not captured") {

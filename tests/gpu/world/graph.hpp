@@ -86,7 +86,7 @@ struct Capture {
 };
 
 // Captures this rank's forward and backward, and compares what the graph's launches give with a run.
-inline void graph_gives_the_bits_of_a_run(World& world, Device device) {
+inline void graph_gives_the_bits_of_a_run(World& world, Device device, bool portable_kernels = false) {
   AttentionProblem problem;
   problem.seq_len = 1000;
   problem.heads = 4;
@@ -100,6 +100,7 @@ inline void graph_gives_the_bits_of_a_run(World& world, Device device) {
   AttentionOptions options;
   options.device = device;
   options.stream = stream.get();
+  options.portable_kernels = portable_kernels;
   Attention attention(world, plan, options);
   const DeviceMemory workspace(device, attention.workspace_bytes(), "a test");
   attention.bind(tensors.views, {workspace.data(), workspace.size()});

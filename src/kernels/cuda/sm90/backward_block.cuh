@@ -50,6 +50,9 @@ struct BackwardArgs {
   float scale, scale_log2;  // scale_log2 = scale * log2(e)
   std::int32_t* ticket;     // how many have been drawn
   std::int32_t* turns;      // [batch, heads, query tiles]: adders that are done, in parts; null: any order will do
+
+  KeyGradients key_gradients;
+  Rows<std::uint16_t> key_out, value_out;  // as grad_key, of the kernel's Element
 };
 
 // The tile of keys that a ticket is for.

@@ -55,8 +55,7 @@ class BackwardConsumer {
       finish_grad_query(number - 1, grad_query);
       arrive_as_warp(shared_.keys_empty);
       if constexpr (!kScaledScores<Element>) scale(grad_key);
-      add_keys(args_.grad_value, shared_.step(number - 1), grad_value);
-      add_keys(args_.grad_key, shared_.step(number - 1), grad_key);
+      finish_keys(shared_.step(number - 1), grad_key, grad_value);
       ++tile.number;
     }
     // The carrier reads that there is no more to do.
@@ -322,9 +321,30 @@ class BackwardConsumer {
     for (float& x : grads) x *= args_.scale;
   }
 
-  // Adds dK or dV to the rows that this block alone owns; by reductions, which need not wait for what is there.
-  __device__ __forceinline__ void add_keys(const Rows<float>& into, const BackwardStep& now,
-                                           const KeyGrads& grads) const {
+  // dK and dV leave for the rows that this block alone owns.
+  __device__ __forceinline__ void finish_keys(const BackwardStep& now, const KeyGrads& grad_key,
+                                              const KeyGrads& grad_value) const {
+    switch (args_.key_gradients) {
+      case KeyGradients::add:
+        put_keys(args_.grad_value, now, grad_value, reduce_add);
+        put_keys(args_.grad_key, now, grad_key, reduce_add);
+        break;
+      case KeyGradients::store:
+        put_keys(args_.grad_value, now, grad_value, store_four);
+        put_keys(args_.grad_key, now, grad_key, store_four);
+        break;
+      case KeyGradients::round: {
+        const auto round = [](std::uint16_t* into, float x, float y, float z, float w) {
+          round_four(reinterpret_cast<Element*>(into), x, y, z, w);
+        };
+        put_keys(args_.value_out, now, grad_value, round);
+        put_keys(args_.key_out, now, grad_key, round);
+      }
+    }
+  }
+  template <typename T, typename Put>
+  __device__ __forceinline__ void put_keys(const Rows<T>& into, const BackwardStep& now, const KeyGrads& grads,
+                                           const Put& put) const {
     const int quad = thread_index() % 4;
     const bool odd = quad % 2 != 0;
     // Two lanes exchange halves of two blocks of 8 columns, so that each has four columns side by side: an even lane of
@@ -333,16 +353,14 @@ class BackwardConsumer {
 #pragma unroll
     for (int half = 0; half < 2; ++half) {
       const std::int32_t key = now.work.key_tile * kKeys + consumer_ * 64 + first_row() + half * 8;
-      float* const row = into.at(now.work.batch, key, now.work.kv_head) + column;
+      T* const row = into.at(now.work.batch, key, now.work.kv_head) + column;
 #pragma unroll
       for (int j = 0; j < kDim / 8; j += 2) {
         const float *first = &grads[4 * j + 2 * half], *second = &grads[4 * j + 4 + 2 * half];
         const float x = __shfl_xor_sync(kAllLanes, odd ? first[0] : second[0], 1);
         const float y = __shfl_xor_sync(kAllLanes, odd ? first[1] : second[1], 1);
         const float4 sums = odd ? float4{x, y, second[0], second[1]} : float4{first[0], first[1], x, y};
-        if (key < args_.key_len && column + j * 8 < args_.width) {
-          reduce_add(row + j * 8, sums.x, sums.y, sums.z, sums.w);
-        }
+        if (key < args_.key_len && column + j * 8 < args_.width) put(row + j * 8, sums.x, sums.y, sums.z, sums.w);
       }
     }
   }

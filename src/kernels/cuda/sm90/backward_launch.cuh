@@ -52,6 +52,9 @@ void launch_backward(const AttendBackward& call, device::StreamHandle stream) {
   args.grad_query = float_map(call.grad_query, 64);
   args.grad_key = rows_of<float>(call.grad_key);
   args.grad_value = rows_of<float>(call.grad_value);
+  args.key_out = rows_of<std::uint16_t>(call.key_out);
+  args.value_out = rows_of<std::uint16_t>(call.value_out);
+  args.key_gradients = key_gradients_of(call);
   args.ranges = call.key_ranges.rows;
   args.bounds = call.key_ranges.tiles;
   args.batch = static_cast<std::int32_t>(call.query.batch);
