@@ -107,10 +107,13 @@ struct Attention::Impl {
 
   void build() {
     if (on_cuda()) {
-      for (const std::string& reason :
-           {cuda::refuses(plan.problem), cuda::refuses_margin(options.sm_margin, options.device.index)}) {
-        if (!reason.empty()) refuse(reason);
+      const int device = options.device.index;
+      std::string reason = cuda::refuses(plan.problem);
+      if (reason.empty()) reason = cuda::refuses_margin(options.sm_margin, device);
+      if (reason.empty() && plan.options.backward) {
+        reason = cuda::refuses_backward(plan.problem, options.portable_kernels, device);
       }
+      if (!reason.empty()) refuse(reason);
       if (!options.stream) own_stream = cuda::open_stream(options.device.index);
     }
     if (plan.topology.world_size != world.world_size()) {

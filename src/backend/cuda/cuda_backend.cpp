@@ -427,6 +427,11 @@ std::string refuses(const AttentionProblem& problem) {
   return reason == nullptr ? std::string() : reason;
 }
 
+std::string refuses_backward(const AttentionProblem& problem, bool portable_kernels, int device) {
+  const DeviceGuard guard(device);
+  return kernels::cuda::attend_backward_refuses(kernels_asked(portable_kernels), problem.dtype, problem.head_dim);
+}
+
 std::string refuses(const TensorView& tensor) {
   return kernels::cuda::attend_takes(tensor) ? ""
                                              : "16-bit tensors must begin, and have strides, at multiples of 16 bytes";

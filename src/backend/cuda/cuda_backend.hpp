@@ -47,6 +47,8 @@ class CudaBackend : public Backend {
 
 // Why a problem cannot be computed on a CUDA device, in a sentence, or nothing.
 std::string refuses(const AttentionProblem& problem);
+// ... why this device cannot run the backward pass of it, though the forward.
+std::string refuses_backward(const AttentionProblem& problem, bool portable_kernels, int device);
 // The same of a tensor the caller gives.
 std::string refuses(const TensorView& tensor);
 // ... and of an SM margin on a device.

@@ -17,6 +17,9 @@ void CloseStream::operator()(void*) const noexcept {}
 std::string refuses(const AttentionProblem&) {
   return kSentence;
 }
+std::string refuses_backward(const AttentionProblem&, bool, int) {
+  return kSentence;
+}
 std::string refuses(const TensorView&) {
   return kSentence;
 }

@@ -1,8 +1,11 @@
 // The front of the attention kernels: what they take, and which of them a call is for.
 #include "kernels/cuda/attend.hpp"
 
+#include <cuda_runtime_api.h>
+
 #include <cstdint>
 
+#include "device/check.hpp"
 #include "kernels/cuda/attend_backward.hpp"
 #include "kernels/cuda/attend_forward.hpp"
 #include "kernels/cuda/attend_fp32.hpp"
@@ -100,6 +103,17 @@ KernelFamily forward_kernel(Kernels kernels, Dtype dtype, std::int64_t head_dim,
 KernelFamily backward_kernel(Kernels kernels, Dtype dtype, std::int64_t head_dim, float) {
   const bool taken = head_dim > kMostlyPadding && head_dim <= sm90::kMaxBackwardHeadDim;
   return family_of(kernels, dtype, taken);
+}
+
+std::string attend_backward_refuses(Kernels kernels, Dtype dtype, std::int64_t head_dim) {
+  if (head_dim <= kNarrowHeadDim || backward_kernel(kernels, dtype, head_dim, 1.0f) != KernelFamily::portable) return "";
+  int device = 0, available = 0;
+  ORRERY_CUDA_CHECK(cudaGetDevice(&device));
+  ORRERY_CUDA_CHECK(cudaDeviceGetAttribute(&available, cudaDevAttrMaxSharedMemoryPerBlockOptin, device));
+  if (available >= kWideSharedBytes) return "";
+  return concat("the backward pass of ", to_string(dtype), " at a head_dim above ", kNarrowHeadDim, " takes up to ",
+                kWideSharedBytes >> 10, " KiB of shared memory a block, and CUDA device ", device, " has ",
+                available >> 10);
 }
 
 void attend_forward(const AttendForward& call, device::StreamHandle stream) {

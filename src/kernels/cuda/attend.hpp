@@ -15,6 +15,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <string>
 #include <string_view>
 
 #include "device/handles.hpp"
@@ -73,6 +74,8 @@ struct AttendBackward {
 // for a tensor its alignment.
 const char* attend_refuses(Dtype dtype, std::int64_t head_dim);
 bool attend_takes(const TensorView& tensor);  // pointer and strides
+// Why the current device cannot run the backward pass of such a problem, though it takes the forward; or nothing.
+std::string attend_backward_refuses(Kernels kernels, Dtype dtype, std::int64_t head_dim);
 
 // Which kernels a call on the current device runs.
 enum class KernelFamily : int { fp32, portable, hopper };

@@ -9,9 +9,13 @@
 
 namespace orrery::kernels::cuda {
 
-// Tilings of a head_dim that differ in speed and in the last bits of the result, not in meaning. `wide` needs up to 163
-// KB of shared memory a block, as sm_80 and sm_90 have; `narrow` at most 99 KB, up to a head_dim of 128; `fitting` is
-// wide where the device allows it, else narrow.
+// Shared memory of a block: what sm_80 and sm_90 have at least, and what sm_86 and sm_89 have.
+inline constexpr int kWideSharedBytes = 163 << 10, kNarrowSharedBytes = 99 << 10;
+inline constexpr int kNarrowHeadDim = 192;  // above, no tiling fits the smaller devices
+
+// Tilings of a head_dim that differ in speed and in the last bits of the result, not in meaning. `wide` fits into
+// kWideSharedBytes; `narrow` into kNarrowSharedBytes, up to kNarrowHeadDim; `fitting` is wide where the device allows
+// it, else narrow.
 enum class BackwardTiles { fitting, wide, narrow };
 
 // attend_backward() for bf16 and fp16 tensors that attend_takes(). Gradients have rows aligned to 16 bytes.

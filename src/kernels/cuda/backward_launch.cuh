@@ -84,8 +84,8 @@ void launch_attend_backward(const AttendBackward& call, device::StreamHandle str
   using Wide = typename BackwardTilings<kDim>::Wide;
   using Narrow = typename BackwardTilings<kDim>::Narrow;
   constexpr int kWideBytes = kSharedBytes<Element, Wide>, kNarrowBytes = kSharedBytes<Element, Narrow>;
-  static_assert(kWideBytes <= 163 * 1024, "a block of sm_80 has 163 KB of shared memory");
-  static_assert(kDim > 128 || kNarrowBytes <= 99 * 1024, "a block of sm_86 has 99 KB of shared memory");
+  static_assert(kWideBytes <= kWideSharedBytes, "a block of sm_80 has 163 KB of shared memory");
+  static_assert(kDim > kNarrowHeadDim || kNarrowBytes <= kNarrowSharedBytes, "a block of sm_86 has 99 KB");
 
   int device = 0, available = 0;
   ORRERY_CUDA_CHECK(cudaGetDevice(&device));

@@ -29,7 +29,8 @@ struct BackwardTiling {
   static_assert(kStages == 1 || kStages == 2, "the loop knows one buffer or two");
 };
 
-// For a head_dim: the fast tiling, and one that fits into 99 KB of shared memory.      Q   K sides dQ stages blocks
+// For a head_dim: the fast tiling, and one that fits into kNarrowSharedBytes; at 256 none does.
+//                                                                    Q   K sides dQ stages blocks
 template <int kHeadDim>
 struct BackwardTilings;
 template <>
@@ -55,7 +56,7 @@ struct BackwardTilings<128> {
 template <>
 struct BackwardTilings<192> {
   using Wide = BackwardTiling<192, 64, 64, 4, 2, 2, 1>;
-  using Narrow = Wide;
+  using Narrow = BackwardTiling<192, 64, 32, 4, 2, 1, 1>;
 };
 template <>
 struct BackwardTilings<256> {
