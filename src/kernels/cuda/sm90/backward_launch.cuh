@@ -9,14 +9,18 @@
 #include "device/check.hpp"
 #include "kernels/cuda/sm90/attend_backward.cuh"
 #include "kernels/cuda/sm90/attend_backward.hpp"
+#include "kernels/cuda/sm90/attend_backward_wide.cuh"
 #include "kernels/cuda/sm90/tensor_map.hpp"
 #include "orrery/error.hpp"
 
 namespace orrery::kernels::cuda::sm90 {
 
-template <typename Element, typename Tiling>
-void launch_backward(const AttendBackward& call, device::StreamHandle stream) {
-  constexpr int kBytes = static_cast<int>(sizeof(BackwardShared<Element, Tiling>));
+using BackwardKernel = void (*)(BackwardArgs);
+
+// `kernel` has the shared memory that Shared says.
+template <typename Tiling, typename Shared>
+void launch_backward(BackwardKernel kernel, const AttendBackward& call, device::StreamHandle stream) {
+  constexpr int kBytes = static_cast<int>(sizeof(Shared));
   static_assert(kBytes <= 227 << 10, "a block of sm_90 has 227 KiB of shared memory");
   const std::int64_t query_tiles = (call.query.tokens - 1) / Tiling::kQueries + 1;
   const std::int64_t key_tiles = (call.key.tokens - 1) / Tiling::kKeys + 1;
@@ -60,7 +64,6 @@ void launch_backward(const AttendBackward& call, device::StreamHandle stream) {
   args.tickets = static_cast<std::int32_t>(tickets);
   const std::int64_t counted = 1 + (call.deterministic ? call.query.batch * call.query.heads * query_tiles : 0);
 
-  const auto kernel = attend_backward_kernel<Element, Tiling>;
   ORRERY_CUDA_CHECK(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, kBytes));
   ORRERY_CUDA_CHECK(cudaMemsetAsync(counters, 0, static_cast<std::size_t>(counted) * sizeof *counters, stream));
   kernel<<<static_cast<unsigned>(blocks), Tiling::kThreads, kBytes, stream>>>(args);
@@ -70,7 +73,13 @@ void launch_backward(const AttendBackward& call, device::StreamHandle stream) {
 template <Dtype kDtype, int kDim>
 void launch_attend_backward(const AttendBackward& call, device::StreamHandle stream) {
   using Element = std::conditional_t<kDtype == Dtype::bf16, __nv_bfloat16, __half>;
-  launch_backward<Element, BackwardTiling<kDim>>(call, stream);
+  if constexpr (kDim <= 128) {
+    using Tiling = BackwardTiling<kDim>;
+    launch_backward<Tiling, BackwardShared<Element, Tiling>>(attend_backward_kernel<Element, Tiling>, call, stream);
+  } else {
+    using Tiling = WideTiling<kDim>;
+    launch_backward<Tiling, WideShared<Element, Tiling>>(attend_backward_wide_kernel<Element, Tiling>, call, stream);
+  }
 }
 
 }  // namespace orrery::kernels::cuda::sm90

@@ -1,0 +1,66 @@
+// A carrier of the Hopper backward kernel for wide heads (attend_backward_wide.cuh): one warp for each consumer, which
+// takes the columns of dQ that the consumer leaves in shared memory, 32 at a time, and has the copy unit add them in
+// global memory, when it is its turn.
+#pragma once
+
+#include <cstdint>
+
+#include "kernels/cuda/sm90/wide_block.cuh"
+
+namespace orrery::kernels::cuda::sm90 {
+
+template <typename Element, typename Tiling, int kConsumer>
+class WideCarrier {
+  using Shared = WideShared<Element, Tiling>;
+
+ public:
+  __device__ __forceinline__ WideCarrier(const BackwardArgs& args, Shared& shared) : args_(args), shared_(shared) {}
+
+  // By the whole warp.
+  __device__ __forceinline__ void run() {
+    constexpr int kFirstColumn = kConsumer == 0 ? 0 : Tiling::kColumns[0];
+    constexpr int kPanels = Tiling::kColumns[kConsumer] / Shared::kGradColumns;
+    const int lane = thread_index() % kWarp;
+    Ring<Tiling::kPlaces[kConsumer]> place;
+    for (std::uint32_t number = 0;; ++number) {
+      barrier_wait(shared_.grad_query_full[kConsumer][place.place()], place.full());
+      const BackwardStep now = shared_.step(number);
+      if (now.tile < 0) break;
+      std::int32_t* turn = nullptr;
+      if (args_.turns != nullptr) {
+        turn = turn_of(now);
+        if (lane == 0) wait_for_turn(turn, now.turn * Tiling::kConsumers);
+        __syncwarp();
+      }
+#pragma unroll 1
+      for (int i = 0; i < kPanels; ++i) {
+        if (i > 0) barrier_wait(shared_.grad_query_full[kConsumer][place.place()], place.full());
+        if (lane == 0) {
+          reduce_box(&args_.grad_query, shared_address(&shared_.grad_panels(kConsumer)[place.place()]),
+                     kFirstColumn + i * Shared::kGradColumns, now.tile * Tiling::kQueries, now.head, now.batch);
+        }
+        bulk_commit();
+        bulk_wait_read<0>();
+        arrive_as_warp(shared_.grad_query_empty[kConsumer][place.place()]);
+        ++place.number;
+      }
+      if (turn != nullptr) {
+        bulk_wait<0>();
+        __syncwarp();
+        if (lane == 0) release_turn(turn);
+      }
+    }
+    bulk_wait<0>();
+  }
+
+ private:
+  __device__ __forceinline__ std::int32_t* turn_of(const BackwardStep& step) const {
+    const std::int64_t line = static_cast<std::int64_t>(step.batch) * args_.kv_heads * args_.group + step.head;
+    return args_.turns + line * ((args_.query_len - 1) / Tiling::kQueries + 1) + step.tile;
+  }
+
+  const BackwardArgs& args_;
+  Shared& shared_;
+};
+
+}  // namespace orrery::kernels::cuda::sm90
