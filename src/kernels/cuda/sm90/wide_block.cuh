@@ -15,12 +15,15 @@ struct WideTiling {
   static constexpr int kConsumers = 2, kThreads = (1 + kConsumers) * kWarpgroup;
   static constexpr int kProducerRegisters = kHeadDim == 192 ? 40 : 24;
   static constexpr int kConsumerRegisters = kHeadDim == 192 ? 232 : 240;
-  // Columns of dQ that the value and the key consumer compute, the former the first, and places of 32 columns in which
-  // they leave it.
-  static constexpr int kColumns[2] = {kHeadDim == 192 ? 64 : 128, 128};
-  static constexpr int kPlaces[2] = {2, kHeadDim == 192 ? 4 : 2};
+  // 64 columns of dQ at a time: how many times the value consumer computes some, the first ones, and the key consumer,
+  // and the places in which they leave them.
+  static constexpr int kPieces[2] = {kHeadDim == 192 ? 1 : 2, 2};
+  static constexpr int kPlaces[2] = {1, kHeadDim == 192 ? 2 : 1};
 
-  static_assert(kHeadDim == 192 || kHeadDim == 256, "as kColumns");
+  // Registers for two pieces of dQ beside dP^T.
+  static constexpr bool kRoomy = kHeadDim == 192;
+
+  static_assert(kHeadDim == 192 || kHeadDim == 256, "as kPieces");
   static_assert(kProducerRegisters + kConsumers * kConsumerRegisters <= 504, "an SM has 65536 registers");
 };
 
@@ -48,9 +51,9 @@ struct WideShared {
   struct Probabilities {
     float4 quads[kQueries / 8][kWarpgroup];
   };
-  // Of dQ, 32 columns on their way, swizzled.
-  struct alignas(1024) GradPanel {
-    float rows[kQueries][kGradColumns];
+  // Of dQ, 64 columns on their way: panels of 32 columns, swizzled.
+  struct alignas(1024) QueryGrads {
+    float panels[2][kQueries][kGradColumns];
   };
   struct StageRows {
     float lse[kQueries];                   // times log2(e); +inf for a row that gets and gives nothing
@@ -61,7 +64,7 @@ struct WideShared {
   KeyTile key, value;
   QueryTile query[Tiling::kQueryStages], grad_out[Tiling::kGradOutStages];
   ScoreTile grad_scores[Tiling::kScoreStages];
-  GradPanel grad_query[Tiling::kPlaces[0] + Tiling::kPlaces[1]];
+  QueryGrads grad_query[Tiling::kPlaces[0] + Tiling::kPlaces[1]];
   Probabilities probabilities;
   StageRows rows[Tiling::kQueryStages];
   BackwardStep steps[kSteps];
@@ -83,7 +86,7 @@ struct WideShared {
 
   __device__ __forceinline__ BackwardStep& step(std::uint32_t number) { return steps[number % kSteps]; }
   // The places of a consumer.
-  __device__ __forceinline__ GradPanel* grad_panels(int consumer) {
+  __device__ __forceinline__ QueryGrads* grads_of(int consumer) {
     return grad_query + (consumer == 0 ? 0 : Tiling::kPlaces[0]);
   }
 };

@@ -15,7 +15,7 @@ template <typename Element, typename Tiling, int kConsumer>
 class WideConsumer {
  protected:
   static constexpr int kDim = Tiling::kHeadDim, kQueries = Tiling::kQueries, kKeys = Tiling::kKeys;
-  static constexpr int kColumns = Tiling::kColumns[kConsumer];
+  static constexpr int kPieces = Tiling::kPieces[kConsumer];
   using Stage = Ring<Tiling::kQueryStages>;
   using GradOutStage = Ring<Tiling::kGradOutStages>;
   using ScoreStage = Ring<Tiling::kScoreStages>;
@@ -27,7 +27,7 @@ class WideConsumer {
   using Scores = float[kQueries / 2];
   using Packed = std::uint32_t[kQueries / 4];
   using KeyGrads = float[kDim / 2];
-  using QueryGrads = float[kColumns / 2];
+  using QueryGrads = float[32];
 
   static constexpr int kKeyPanelBytes = kKeys * kPanelRowBytes, kQueryPanelBytes = kQueries * kPanelRowBytes;
 
@@ -72,44 +72,38 @@ class WideConsumer {
     const ScoreStage ring = {number};
     barrier_wait(shared_.scores_full[ring.place()], ring.full());
   }
-  // `kCount` columns of dQ = dS K begin, as a group of their own: of this consumer's columns from kFirst on.
-  template <int kFirst, int kCount>
-  __device__ __forceinline__ void multiply_grad_query(float (&d)[kCount / 2], std::uint32_t number) const {
+  // A piece of dQ = dS K, 64 columns, begins, as a group of its own.
+  __device__ __forceinline__ void multiply_grad_query(QueryGrads& d, int piece, std::uint32_t number) const {
     const ScoreStage ring = {number};
-    constexpr int kFirstPanel = ((kConsumer == 0 ? 0 : Tiling::kColumns[0]) + kFirst) / kPanelColumns;
+    const int panel = (kConsumer == 0 ? 0 : Tiling::kPieces[0]) + piece;
     const MatrixDescriptor a =
         depth_across_rows(shared_address(&shared_.grad_scores[ring.place()]), kQueryPanelBytes);
-    const MatrixDescriptor b = depth_across_rows(shared_address(&shared_.key.panels[kFirstPanel]), kKeyPanelBytes);
+    const MatrixDescriptor b = depth_across_rows(shared_address(&shared_.key.panels[panel]), kKeyPanelBytes);
     wgmma_fence();
 #pragma unroll
     for (int k = 0; k < kKeys / 16; ++k) {
-      Wgmma<Element, kCount>::template shared<Depth::across_rows, Depth::across_rows>(
+      Wgmma<Element, 64>::template shared<Depth::across_rows, Depth::across_rows>(
           d, a.plus(k * 16 * kPanelRowBytes), b.plus(k * 16 * kPanelRowBytes), k > 0);
     }
     wgmma_commit();
   }
 
-  // Hands dQ to the carrier, place by place.
-  template <int kCount>
-  __device__ __forceinline__ void give_grad_query(float (&grads)[kCount]) {
+  // Hands a piece of dQ to the carrier.
+  __device__ __forceinline__ void give_grad_query(QueryGrads& grads) {
     if constexpr (!kScaledScores<Element>) scale_all(grads, args_.scale);
+    barrier_wait(shared_.grad_query_empty[kConsumer][place_.place()], place_.empty());
+    // A lane has two of the four floats of a chunk; chunks are exchanged by chunk ^= row % 8.
     const int row = first_row(), quad = thread_index() % 4;
 #pragma unroll
-    for (int i = 0; i < 2 * kCount / Shared::kGradColumns; ++i) {
-      barrier_wait(shared_.grad_query_empty[kConsumer][place_.place()], place_.empty());
-      auto& panel = shared_.grad_panels(kConsumer)[place_.place()].rows;
-      // A lane has two of the four floats of a chunk; chunks are exchanged by chunk ^= row % 8.
-#pragma unroll
-      for (int j = 0; j < 4; ++j) {
-        const float* const block = &grads[16 * i + 4 * j];
-        const int column = ((j * 2 + quad / 2) ^ (row % 8)) * 4 + quad % 2 * 2;
-        *reinterpret_cast<float2*>(&panel[row][column]) = {block[0], block[1]};
-        *reinterpret_cast<float2*>(&panel[row + 8][column]) = {block[2], block[3]};
-      }
-      fence_async_proxy();
-      arrive_as_warp(shared_.grad_query_full[kConsumer][place_.place()]);
-      ++place_.number;
+    for (int j = 0; j < 8; ++j) {
+      auto& panel = shared_.grads_of(kConsumer)[place_.place()].panels[j / 4];
+      const int column = ((j % 4 * 2 + quad / 2) ^ (row % 8)) * 4 + quad % 2 * 2;
+      *reinterpret_cast<float2*>(&panel[row][column]) = {grads[4 * j], grads[4 * j + 1]};
+      *reinterpret_cast<float2*>(&panel[row + 8][column]) = {grads[4 * j + 2], grads[4 * j + 3]};
     }
+    fence_async_proxy();
+    arrive_as_warp(shared_.grad_query_full[kConsumer][place_.place()]);
+    ++place_.number;
   }
   // The carrier reads that there is no more to do.
   __device__ __forceinline__ void dismiss_carrier() {
@@ -126,8 +120,8 @@ class WideConsumer {
 template <typename Element, typename Tiling>
 class ValueConsumer : WideConsumer<Element, Tiling, 0> {
   using Base = WideConsumer<Element, Tiling, 0>;
-  using typename Base::GradOutStage, typename Base::KeyGrads, typename Base::Packed, typename Base::Scores,
-      typename Base::ScoreStage, typename Base::Shared, typename Base::Stage;
+  using typename Base::GradOutStage, typename Base::KeyGrads, typename Base::Packed, typename Base::QueryGrads,
+      typename Base::Scores, typename Base::ScoreStage, typename Base::Shared, typename Base::Stage;
   using Base::args_, Base::shared_;
 
  public:
@@ -209,17 +203,15 @@ class ValueConsumer : WideConsumer<Element, Tiling, 0> {
 
   __device__ __forceinline__ void add_query(std::uint32_t number) {
     this->wait_for_scores(number);
-    add_columns<0>(number);
-    if constexpr (Base::kColumns == 128) add_columns<64>(number);
-  }
-  template <int kFirst>
-  __device__ __forceinline__ void add_columns(std::uint32_t number) {
-    float columns[32];
-    this->template multiply_grad_query<kFirst, 64>(columns, number);
-    wgmma_wait<0>();
-    keep(columns);
-    if (kFirst + 64 == Base::kColumns) arrive_as_warp(shared_.scores_empty[ScoreStage{number}.place()]);
-    this->give_grad_query(columns);
+#pragma unroll
+    for (int piece = 0; piece < Base::kPieces; ++piece) {
+      QueryGrads grad_query;
+      this->multiply_grad_query(grad_query, piece, number);
+      wgmma_wait<0>();
+      keep(grad_query);
+      if (piece == Base::kPieces - 1) arrive_as_warp(shared_.scores_empty[ScoreStage{number}.place()]);
+      this->give_grad_query(grad_query);
+    }
   }
 };
 
@@ -240,38 +232,45 @@ class KeyConsumer : WideConsumer<Element, Tiling, 1> {
     Ring<1> tile;
     while (this->wait_for_step(number)) {
       barrier_wait(shared_.keys_full, tile.full());
-      bool first = true, last;
-      do {
-        if (!first) this->wait_for_step(number);
-        last = shared_.step(number).last;
-        take_step(grad_key, number, first);
+      Scores ds;
+      begin_grad_scores(ds, number);
+      bool first = true;
+      while (!shared_.step(number).last) {
+        take_step<true>(grad_key, ds, number, first);
         ++number;
         first = false;
-      } while (!last);
+      }
+      take_step<false>(grad_key, ds, number, first);
       arrive_as_warp(shared_.keys_empty);
       if constexpr (!kScaledScores<Element>) scale_all(grad_key, args_.scale);
-      const BackwardStep& now = shared_.step(number - 1);
+      const BackwardStep& now = shared_.step(number);
       add_keys(args_, args_.grad_key, now, now.key_tile * Tiling::kKeys, grad_key);
+      ++number;
       ++tile.number;
     }
     this->dismiss_carrier();
   }
 
  private:
-  __device__ __forceinline__ void take_step(KeyGrads& grad_key, std::uint32_t number, bool first) {
+  // dP^T begins.
+  __device__ __forceinline__ void begin_grad_scores(Scores& ds, std::uint32_t number) const {
+    const GradOutStage stage = {number};
+    barrier_wait(shared_.grad_out_full[stage.place()], stage.full());
+    this->multiply_rows(ds, shared_.value, shared_.grad_out[stage.place()]);
+  }
+
+  // From dP^T, which has begun. kMore: that of the next step begins before this one's dQ leaves.
+  template <bool kMore>
+  __device__ __forceinline__ void take_step(KeyGrads& grad_key, Scores& ds, std::uint32_t number, bool first) {
     const Stage stage = {number};
-    const GradOutStage grad_out_stage = {number};
     const ScoreStage score_stage = {number};
     const Ring<1> ring = {number};
-    Scores ds;
     Packed packed;
 
-    barrier_wait(shared_.grad_out_full[grad_out_stage.place()], grad_out_stage.full());
-    this->multiply_rows(ds, shared_.value, shared_.grad_out[grad_out_stage.place()]);
     barrier_wait(shared_.probabilities_full, ring.full());
     wgmma_wait<0>();
     keep(ds);
-    arrive_as_warp(shared_.grad_out_empty[grad_out_stage.place()]);
+    arrive_as_warp(shared_.grad_out_empty[GradOutStage{number}.place()]);
     find_grad_scores(ds, shared_.rows[stage.place()]);
     arrive_as_warp(shared_.probabilities_empty);
     pack_scores<Element>(packed, ds);
@@ -283,23 +282,26 @@ class KeyConsumer : WideConsumer<Element, Tiling, 1> {
 
     barrier_wait(shared_.query_full[stage.place()], stage.full());
     this->multiply_columns(grad_key, packed, shared_.query[stage.place()], !first);
-    // 64 columns of dQ at a time.
-    constexpr int kPieces = Base::kColumns / 64;
-    float columns[kPieces][32];
+    QueryGrads low, high;
     this->wait_for_scores(number);
-    this->template multiply_grad_query<0, 64>(columns[0], number);
+    this->multiply_grad_query(low, 0, number);
     wgmma_wait<1>();
     keep(packed);
     keep(grad_key);
     arrive_as_warp(shared_.query_empty[stage.place()]);
     wgmma_wait<0>();
-    keep(columns[0]);
-    this->template multiply_grad_query<64, 64>(columns[1], number);
-    this->give_grad_query(columns[0]);
-    wgmma_wait<0>();
-    keep(columns[1]);
+    keep(low);
+    if constexpr (!Tiling::kRoomy) this->give_grad_query(low);
+    this->multiply_grad_query(high, 1, number);
+    if constexpr (kMore) {
+      this->wait_for_step(number + 1);
+      begin_grad_scores(ds, number + 1);
+    }
+    if constexpr (Tiling::kRoomy) this->give_grad_query(low);
+    wgmma_wait<kMore ? 1 : 0>();
+    keep(high);
     arrive_as_warp(shared_.scores_empty[score_stage.place()]);
-    this->give_grad_query(columns[1]);
+    this->give_grad_query(high);
   }
 
   // dS^T from the other consumer's P^T and dP^T, which becomes it.
