@@ -62,17 +62,17 @@ __device__ __forceinline__ void pack_scores(std::uint32_t (&packed)[kCount], con
   for (int i = 0; i < kCount; ++i) packed[i] = pack<Element>(scores[2 * i], scores[2 * i + 1]);
 }
 
-template <int kCount>
-__device__ __forceinline__ void scale_all(float (&grads)[kCount], float scale) {
-#pragma unroll
-  for (float& x : grads) x *= scale;
+// What leaves as dQ or dK.
+template <typename Element>
+__device__ __forceinline__ float scaled(float grad, float scale) {
+  return kScaledScores<Element> ? grad : grad * scale;
 }
 
-// Adds 64 rows of dK or dV, from `first_key` on, to what this block alone owns; by reductions, which need not wait for
-// what is there.
-template <int kCount>
+// Adds 64 rows of dK or dV, from `first_key` on, each number as scale() makes it, to what this block alone owns; by
+// reductions, which need not wait for what is there.
+template <int kCount, typename Scale>
 __device__ __forceinline__ void add_keys(const BackwardArgs& args, const Rows<float>& into, const BackwardStep& now,
-                                         std::int32_t first_key, const float (&grads)[kCount]) {
+                                         std::int32_t first_key, const float (&grads)[kCount], const Scale& scale) {
   const int quad = thread_index() % 4;
   const bool odd = quad % 2 != 0;
   // Two lanes exchange halves of two blocks of 8 columns, so that each has four columns side by side: an even lane of
@@ -89,7 +89,7 @@ __device__ __forceinline__ void add_keys(const BackwardArgs& args, const Rows<fl
       const float y = __shfl_xor_sync(kAllLanes, odd ? first[1] : second[1], 1);
       const float4 sums = odd ? float4{x, y, second[0], second[1]} : float4{first[0], first[1], x, y};
       if (key < args.key_len && column + j * 8 < args.width) {
-        reduce_add(row + j * 8, sums.x, sums.y, sums.z, sums.w);
+        reduce_add(row + j * 8, scale(sums.x), scale(sums.y), scale(sums.z), scale(sums.w));
       }
     }
   }

@@ -20,8 +20,8 @@ struct WideTiling {
   static constexpr int kPieces[2] = {kHeadDim == 192 ? 1 : 2, 2};
   static constexpr int kPlaces[2] = {1, kHeadDim == 192 ? 2 : 1};
 
-  // Registers for two pieces of dQ beside dP^T.
-  static constexpr bool kRoomy = kHeadDim == 192;
+  // Of the left operands of S^T and dP^T, K and V: steps of 16 columns that stay in registers with a tile.
+  static constexpr int kHeldSteps[2] = {kHeadDim == 192 ? 6 : 0, kHeadDim == 192 ? 6 : 0};
 
   static_assert(kHeadDim == 192 || kHeadDim == 256, "as kPieces");
   static_assert(kProducerRegisters + kConsumers * kConsumerRegisters <= 504, "an SM has 65536 registers");
@@ -72,7 +72,7 @@ struct WideShared {
 
   // Who arrives, and for whom. Warps arrive by one lane.
   Barrier keys_full, keys_empty;                         // the producer's copies; all consumers' warps
-  Barrier landed;                                        // copies in which the producer has to bury rows
+  Barrier landed[2];                                     // copies in which a producer has to bury rows
   Barrier rows_full[Tiling::kQueryStages];               // the producer: rows and the step
   Barrier query_full[Tiling::kQueryStages];              // the producer's copies
   Barrier query_empty[Tiling::kQueryStages];             // all consumers' warps: Q and rows are no longer needed

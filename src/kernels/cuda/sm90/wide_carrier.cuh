@@ -29,7 +29,7 @@ class WideCarrier {
       std::int32_t* turn = nullptr;
       if (args_.turns != nullptr) {
         turn = turn_of(now);
-        if (lane == 0) wait_for_turn(turn, now.turn * Tiling::kConsumers);
+        if (lane == 0 && now.first) wait_for_turn(turn, now.turn * Tiling::kConsumers);
         __syncwarp();
       }
 #pragma unroll 1
@@ -51,7 +51,15 @@ class WideCarrier {
       if (turn != nullptr) {
         bulk_wait<0>();
         __syncwarp();
-        if (lane == 0) release_turn(turn);
+        if (lane == 0) {
+          release_turn(turn);
+          // The turn of the next step is waited for at once: the consumer knew of the step before it gave this one's dQ.
+          if (!now.last) {
+            const BackwardStep next = shared_.step(number + 1);
+            wait_for_turn(turn_of(next), next.turn * Tiling::kConsumers);
+          }
+        }
+        __syncwarp();
       }
     }
     bulk_wait<0>();

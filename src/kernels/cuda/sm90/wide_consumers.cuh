@@ -28,6 +28,8 @@ class WideConsumer {
   using Packed = std::uint32_t[kQueries / 4];
   using KeyGrads = float[kDim / 2];
   using QueryGrads = float[32];
+  static constexpr int kHeldSteps = Tiling::kHeldSteps[kConsumer];
+  using Held = std::uint32_t[kHeldSteps > 0 ? 4 * kHeldSteps : 1];
 
   static constexpr int kKeyPanelBytes = kKeys * kPanelRowBytes, kQueryPanelBytes = kQueries * kPanelRowBytes;
 
@@ -40,8 +42,24 @@ class WideConsumer {
     return shared_.step(number).tile >= 0;
   }
 
+  // Takes the first columns of K or V into registers.
+  __device__ __forceinline__ void hold(Held& held, const KeyTile& left) const {
+    const int lane = thread_index() % kWarp, warp = thread_index() % kWarpgroup / kWarp;
+    const int row = warp * 16 + lane % 16;
+    const std::uint32_t start =
+        shared_address(&left) + static_cast<std::uint32_t>(row * kPanelRowBytes + ((lane / 16) ^ (row % 8)) * 16);
+#pragma unroll
+    for (int k = 0; k < kHeldSteps; ++k) {
+      std::uint32_t fragment[4];
+      ldmatrix(fragment, (start ^ static_cast<std::uint32_t>(k % 4 * 32)) + static_cast<std::uint32_t>(k / 4 * kKeyPanelBytes));
+#pragma unroll
+      for (int i = 0; i < 4; ++i) held[4 * k + i] = fragment[i];
+    }
+  }
+
   // S^T or dP^T begins, as a group of its own.
-  __device__ __forceinline__ void multiply_rows(Scores& d, const KeyTile& left, const QueryTile& right) const {
+  __device__ __forceinline__ void multiply_rows(Scores& d, const Held& held, const KeyTile& left,
+                                                const QueryTile& right) const {
     // Found anew each time: kept over a loop the descriptors would cost registers.
     std::uint32_t address = shared_address(&left);
     asm volatile("" : "+r"(address));
@@ -49,8 +67,12 @@ class WideConsumer {
     wgmma_fence();
 #pragma unroll
     for (int k = 0; k < kDim / 16; ++k) {
-      Wgmma<Element, kQueries>::shared(d, a.plus(k / 4 * kKeyPanelBytes + k % 4 * 32),
-                                       b.plus(k / 4 * kQueryPanelBytes + k % 4 * 32), k > 0);
+      const MatrixDescriptor b_step = b.plus(k / 4 * kQueryPanelBytes + k % 4 * 32);
+      if (k < kHeldSteps) {
+        Wgmma<Element, kQueries>::registers(d, &held[4 * k], b_step, k > 0);
+      } else {
+        Wgmma<Element, kQueries>::shared(d, a.plus(k / 4 * kKeyPanelBytes + k % 4 * 32), b_step, k > 0);
+      }
     }
     wgmma_commit();
   }
@@ -90,7 +112,7 @@ class WideConsumer {
 
   // Hands a piece of dQ to the carrier.
   __device__ __forceinline__ void give_grad_query(QueryGrads& grads) {
-    if constexpr (!kScaledScores<Element>) scale_all(grads, args_.scale);
+    const auto leaving = [this](float grad) { return scaled<Element>(grad, args_.scale); };
     barrier_wait(shared_.grad_query_empty[kConsumer][place_.place()], place_.empty());
     // A lane has two of the four floats of a chunk; chunks are exchanged by chunk ^= row % 8.
     const int row = first_row(), quad = thread_index() % 4;
@@ -98,8 +120,8 @@ class WideConsumer {
     for (int j = 0; j < 8; ++j) {
       auto& panel = shared_.grads_of(kConsumer)[place_.place()].panels[j / 4];
       const int column = ((j % 4 * 2 + quad / 2) ^ (row % 8)) * 4 + quad % 2 * 2;
-      *reinterpret_cast<float2*>(&panel[row][column]) = {grads[4 * j], grads[4 * j + 1]};
-      *reinterpret_cast<float2*>(&panel[row + 8][column]) = {grads[4 * j + 2], grads[4 * j + 3]};
+      *reinterpret_cast<float2*>(&panel[row][column]) = {leaving(grads[4 * j]), leaving(grads[4 * j + 1])};
+      *reinterpret_cast<float2*>(&panel[row + 8][column]) = {leaving(grads[4 * j + 2]), leaving(grads[4 * j + 3])};
     }
     fence_async_proxy();
     arrive_as_warp(shared_.grad_query_full[kConsumer][place_.place()]);
@@ -120,7 +142,7 @@ class WideConsumer {
 template <typename Element, typename Tiling>
 class ValueConsumer : WideConsumer<Element, Tiling, 0> {
   using Base = WideConsumer<Element, Tiling, 0>;
-  using typename Base::GradOutStage, typename Base::KeyGrads, typename Base::Packed, typename Base::QueryGrads,
+  using typename Base::GradOutStage, typename Base::Held, typename Base::KeyGrads, typename Base::Packed, typename Base::QueryGrads,
       typename Base::Scores, typename Base::ScoreStage, typename Base::Shared, typename Base::Stage;
   using Base::args_, Base::shared_;
 
@@ -133,9 +155,11 @@ class ValueConsumer : WideConsumer<Element, Tiling, 0> {
     Ring<1> tile;
     while (this->wait_for_step(number)) {
       barrier_wait(shared_.keys_full, tile.full());
+      Held held;
+      this->hold(held, shared_.key);
       Scores p;
       Packed left;
-      begin_scores(p, number);
+      begin_scores(p, held, number);
       wgmma_wait<0>();
       keep(p);
       tell_probabilities(p, number);
@@ -143,7 +167,7 @@ class ValueConsumer : WideConsumer<Element, Tiling, 0> {
       bool first = true;
       while (!shared_.step(number).last) {
         this->wait_for_step(number + 1);
-        begin_scores(p, number + 1);
+        begin_scores(p, held, number + 1);
         begin_value(grad_value, left, number, first);
         wgmma_wait<1>();
         keep(p);
@@ -159,7 +183,8 @@ class ValueConsumer : WideConsumer<Element, Tiling, 0> {
       add_query(number);
       arrive_as_warp(shared_.keys_empty);
       const BackwardStep& now = shared_.step(number);
-      add_keys(args_, args_.grad_value, now, now.key_tile * Tiling::kKeys, grad_value);
+      add_keys(args_, args_.grad_value, now, now.key_tile * Tiling::kKeys, grad_value,
+               [](float grad) { return grad; });
       ++number;
       ++tile.number;
     }
@@ -167,10 +192,10 @@ class ValueConsumer : WideConsumer<Element, Tiling, 0> {
   }
 
  private:
-  __device__ __forceinline__ void begin_scores(Scores& p, std::uint32_t number) const {
+  __device__ __forceinline__ void begin_scores(Scores& p, const Held& held, std::uint32_t number) const {
     const Stage stage = {number};
     barrier_wait(shared_.query_full[stage.place()], stage.full());
-    this->multiply_rows(p, shared_.key, shared_.query[stage.place()]);
+    this->multiply_rows(p, held, shared_.key, shared_.query[stage.place()]);
   }
 
   // P^T from S^T, and to the other consumer.
@@ -219,7 +244,7 @@ class ValueConsumer : WideConsumer<Element, Tiling, 0> {
 template <typename Element, typename Tiling>
 class KeyConsumer : WideConsumer<Element, Tiling, 1> {
   using Base = WideConsumer<Element, Tiling, 1>;
-  using typename Base::GradOutStage, typename Base::KeyGrads, typename Base::Packed, typename Base::QueryGrads,
+  using typename Base::GradOutStage, typename Base::Held, typename Base::KeyGrads, typename Base::Packed, typename Base::QueryGrads,
       typename Base::Scores, typename Base::ScoreStage, typename Base::Shared, typename Base::Stage;
   using Base::args_, Base::shared_;
 
@@ -232,19 +257,21 @@ class KeyConsumer : WideConsumer<Element, Tiling, 1> {
     Ring<1> tile;
     while (this->wait_for_step(number)) {
       barrier_wait(shared_.keys_full, tile.full());
+      Held held;
+      this->hold(held, shared_.value);
       Scores ds;
-      begin_grad_scores(ds, number);
+      begin_grad_scores(ds, held, number);
       bool first = true;
       while (!shared_.step(number).last) {
-        take_step<true>(grad_key, ds, number, first);
+        take_step<true>(grad_key, ds, held, number, first);
         ++number;
         first = false;
       }
-      take_step<false>(grad_key, ds, number, first);
+      take_step<false>(grad_key, ds, held, number, first);
       arrive_as_warp(shared_.keys_empty);
-      if constexpr (!kScaledScores<Element>) scale_all(grad_key, args_.scale);
       const BackwardStep& now = shared_.step(number);
-      add_keys(args_, args_.grad_key, now, now.key_tile * Tiling::kKeys, grad_key);
+      add_keys(args_, args_.grad_key, now, now.key_tile * Tiling::kKeys, grad_key,
+               [this](float grad) { return scaled<Element>(grad, args_.scale); });
       ++number;
       ++tile.number;
     }
@@ -253,15 +280,18 @@ class KeyConsumer : WideConsumer<Element, Tiling, 1> {
 
  private:
   // dP^T begins.
-  __device__ __forceinline__ void begin_grad_scores(Scores& ds, std::uint32_t number) const {
+  __device__ __forceinline__ void begin_grad_scores(Scores& ds, const Held& held, std::uint32_t number) const {
     const GradOutStage stage = {number};
     barrier_wait(shared_.grad_out_full[stage.place()], stage.full());
-    this->multiply_rows(ds, shared_.value, shared_.grad_out[stage.place()]);
+    this->multiply_rows(ds, held, shared_.value, shared_.grad_out[stage.place()]);
   }
+
+  static constexpr bool kAhead = Base::kDim == 192 || kScaledScores<Element>;
 
   // From dP^T, which has begun. kMore: that of the next step begins before this one's dQ leaves.
   template <bool kMore>
-  __device__ __forceinline__ void take_step(KeyGrads& grad_key, Scores& ds, std::uint32_t number, bool first) {
+  __device__ __forceinline__ void take_step(KeyGrads& grad_key, Scores& ds, const Held& held, std::uint32_t number,
+                                            bool first) {
     const Stage stage = {number};
     const ScoreStage score_stage = {number};
     const Ring<1> ring = {number};
@@ -271,9 +301,9 @@ class KeyConsumer : WideConsumer<Element, Tiling, 1> {
     wgmma_wait<0>();
     keep(ds);
     arrive_as_warp(shared_.grad_out_empty[GradOutStage{number}.place()]);
-    find_grad_scores(ds, shared_.rows[stage.place()]);
+    find_grad_scores(packed, ds, shared_.rows[stage.place()]);
+    keep(packed);
     arrive_as_warp(shared_.probabilities_empty);
-    pack_scores<Element>(packed, ds);
 
     barrier_wait(shared_.scores_empty[score_stage.place()], score_stage.empty());
     share(shared_.grad_scores[score_stage.place()], packed);
@@ -282,39 +312,43 @@ class KeyConsumer : WideConsumer<Element, Tiling, 1> {
 
     barrier_wait(shared_.query_full[stage.place()], stage.full());
     this->multiply_columns(grad_key, packed, shared_.query[stage.place()], !first);
-    QueryGrads low, high;
     this->wait_for_scores(number);
-    this->multiply_grad_query(low, 0, number);
+    QueryGrads grad_query, last;
+    this->multiply_grad_query(grad_query, 0, number);
     wgmma_wait<1>();
     keep(packed);
     keep(grad_key);
     arrive_as_warp(shared_.query_empty[stage.place()]);
     wgmma_wait<0>();
-    keep(low);
-    if constexpr (!Tiling::kRoomy) this->give_grad_query(low);
-    this->multiply_grad_query(high, 1, number);
-    if constexpr (kMore) {
+    keep(grad_query);
+    this->give_grad_query(grad_query);
+    this->multiply_grad_query(last, 1, number);
+    if constexpr (kMore && kAhead) {
       this->wait_for_step(number + 1);
-      begin_grad_scores(ds, number + 1);
+      begin_grad_scores(ds, held, number + 1);
     }
-    if constexpr (Tiling::kRoomy) this->give_grad_query(low);
-    wgmma_wait<kMore ? 1 : 0>();
-    keep(high);
+    wgmma_wait<kMore && kAhead ? 1 : 0>();
+    keep(last);
     arrive_as_warp(shared_.scores_empty[score_stage.place()]);
-    this->give_grad_query(high);
+    this->give_grad_query(last);
+    if constexpr (kMore && !kAhead) {
+      this->wait_for_step(number + 1);
+      begin_grad_scores(ds, held, number + 1);
+    }
   }
 
-  // dS^T from the other consumer's P^T and dP^T, which becomes it.
-  __device__ __forceinline__ void find_grad_scores(Scores& ds, const typename Shared::StageRows& rows) const {
+  // dS^T, rounded, from the other consumer's P^T and dP^T.
+  __device__ __forceinline__ void find_grad_scores(Packed& packed, const Scores& dp,
+                                                   const typename Shared::StageRows& rows) const {
     const int column = first_column(), thread = thread_index() % kWarpgroup;
 #pragma unroll
     for (int j = 0; j < Tiling::kQueries / 8; ++j) {
       const float4 p = shared_.probabilities.quads[j][thread];
       const float2 delta = *reinterpret_cast<const float2*>(&rows.delta[column + j * 8]);
-      ds[4 * j] = p.x * minus_delta<Element>(ds[4 * j], delta.x, args_.scale);
-      ds[4 * j + 1] = p.y * minus_delta<Element>(ds[4 * j + 1], delta.y, args_.scale);
-      ds[4 * j + 2] = p.z * minus_delta<Element>(ds[4 * j + 2], delta.x, args_.scale);
-      ds[4 * j + 3] = p.w * minus_delta<Element>(ds[4 * j + 3], delta.y, args_.scale);
+      packed[2 * j] = pack<Element>(p.x * minus_delta<Element>(dp[4 * j], delta.x, args_.scale),
+                                    p.y * minus_delta<Element>(dp[4 * j + 1], delta.y, args_.scale));
+      packed[2 * j + 1] = pack<Element>(p.z * minus_delta<Element>(dp[4 * j + 2], delta.x, args_.scale),
+                                        p.w * minus_delta<Element>(dp[4 * j + 3], delta.y, args_.scale));
     }
   }
 

@@ -59,6 +59,29 @@ class WideProducer {
     arrive_as_warp(shared_.rows_full[ring.place()]);
   }
 
+  // The other warp: dO of the steps that the first finds. Alone, a warp would wait for a place of dO before it brings
+  // the next Q.
+  __device__ __forceinline__ void run_grad_out() {
+    const int lane = thread_index() % kWarp;
+    for (std::uint32_t number = 0;; ++number) {
+      const Stage stage = {number};
+      barrier_wait(shared_.rows_full[stage.place()], stage.full());
+      const BackwardStep now = shared_.step(number);
+      if (now.tile < 0) break;
+      const auto& rows = shared_.rows[stage.place()];
+      bool dead = false;
+#pragma unroll
+      for (int row = lane; row < kQueries; row += kWarp) dead |= rows.lse[row] == INFINITY;
+      dead = __any_sync(kAllLanes, dead);
+      const GradOutStage ring = {number};
+      auto& grad_out = shared_.grad_out[ring.place()];
+      Barrier &full = shared_.grad_out_full[ring.place()], &landed = shared_.landed[1];
+      barrier_wait(shared_.grad_out_empty[ring.place()], ring.empty());
+      copy_tile(grad_out, args_.grad_out, dead ? landed : full, now.tile * kQueries, now.head, now.batch);
+      if (dead) bury(grad_out, rows, landed, full);
+    }
+  }
+
  private:
   // Brings what a step needs.
   __device__ __forceinline__ void put(const BackwardStep& now, std::uint32_t number, const Ring<1>& tile) {
@@ -82,7 +105,7 @@ class WideProducer {
     dead = __any_sync(kAllLanes, dead);
     auto& query = shared_.query[stage.place()];
     Barrier& query_full = shared_.query_full[stage.place()];
-    copy_tile(query, args_.query, dead ? shared_.landed : query_full, first_query, now.head, now.batch);
+    copy_tile(query, args_.query, dead ? shared_.landed[0] : query_full, first_query, now.head, now.batch);
     if (now.first) {
       barrier_wait(shared_.keys_empty, tile.empty());
       if (elect_one()) {
@@ -103,16 +126,8 @@ class WideProducer {
       if (!now.full) put_seen(rows, row, first_query, now.key_tile * kKeys);
     }
     if (lane == 0) shared_.step(number) = now;
-    if (dead) bury(query, rows, query_full);
+    if (dead) bury(query, rows, shared_.landed[0], query_full);
     arrive_as_warp(shared_.rows_full[stage.place()]);
-
-    // Behind the rows, for without these consumers do not come so far that they free the place of dO.
-    const GradOutStage grad_out_stage = {number};
-    auto& grad_out = shared_.grad_out[grad_out_stage.place()];
-    Barrier& grad_out_full = shared_.grad_out_full[grad_out_stage.place()];
-    barrier_wait(shared_.grad_out_empty[grad_out_stage.place()], grad_out_stage.empty());
-    copy_tile(grad_out, args_.grad_out, dead ? shared_.landed : grad_out_full, first_query, now.head, now.batch);
-    if (dead) bury(grad_out, rows, grad_out_full);
   }
 
   template <typename Tile>
@@ -156,9 +171,9 @@ class WideProducer {
   // Makes zeros of dead rows of what is to land, which have seen nothing and may hold anything: what P = 0 is multiplied
   // by must be finite. Then the tile is full.
   __device__ __forceinline__ void bury(typename Shared::QueryTile& tile, const typename Shared::StageRows& rows,
-                                       Barrier& full) {
+                                       Barrier& landed, Barrier& full) {
     const int lane = thread_index() % kWarp;
-    barrier_wait(shared_.landed, landed_.full());
+    barrier_wait(landed, landed_.full());
     ++landed_.number;
     __syncwarp();
     for (int row = 0; row < kQueries; ++row) {
