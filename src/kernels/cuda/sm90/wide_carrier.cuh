@@ -1,5 +1,5 @@
 // A carrier of the Hopper backward kernel for wide heads (attend_backward_wide.cuh): one warp for each consumer, which
-// takes the columns of dQ that the consumer leaves in shared memory, 64 at a time, and has the copy unit add them in
+// takes the columns of dQ that the consumer leaves in shared memory, 32 at a time, and has the copy unit add them in
 // global memory, when it is its turn.
 #pragma once
 
@@ -19,7 +19,7 @@ class WideCarrier {
   // By the whole warp.
   __device__ __forceinline__ void run() {
     constexpr int kFirstColumn = kConsumer == 0 ? 0 : Tiling::kPieces[0] * 64;
-    constexpr int kPieces = Tiling::kPieces[kConsumer];
+    constexpr int kPanels = Tiling::kPieces[kConsumer] * 64 / Shared::kGradColumns;
     const int lane = thread_index() % kWarp;
     Ring<Tiling::kPlaces[kConsumer]> place;
     for (std::uint32_t number = 0;; ++number) {
@@ -33,15 +33,11 @@ class WideCarrier {
         __syncwarp();
       }
 #pragma unroll 1
-      for (int i = 0; i < kPieces; ++i) {
+      for (int i = 0; i < kPanels; ++i) {
         if (i > 0) barrier_wait(shared_.grad_query_full[kConsumer][place.place()], place.full());
         if (lane == 0) {
-#pragma unroll
-          for (int panel = 0; panel < 2; ++panel) {
-            reduce_box(&args_.grad_query, shared_address(shared_.grads_of(kConsumer)[place.place()].panels[panel]),
-                       kFirstColumn + i * 64 + panel * Shared::kGradColumns, now.tile * Tiling::kQueries, now.head,
-                       now.batch);
-          }
+          reduce_box(&args_.grad_query, shared_address(&shared_.grads_of(kConsumer)[place.place()]),
+                     kFirstColumn + i * Shared::kGradColumns, now.tile * Tiling::kQueries, now.head, now.batch);
         }
         bulk_commit();
         bulk_wait_read<0>();
@@ -53,7 +49,8 @@ class WideCarrier {
         __syncwarp();
         if (lane == 0) {
           release_turn(turn);
-          // The turn of the next step is waited for at once: the consumer knew of the step before it gave this one's dQ.
+          // The turn of the next step is waited for at once: the consumer knew of the step before it gave this one's
+          // dQ.
           if (!now.last) {
             const BackwardStep next = shared_.step(number + 1);
             wait_for_turn(turn_of(next), next.turn * Tiling::kConsumers);

@@ -51,7 +51,8 @@ class WideConsumer {
 #pragma unroll
     for (int k = 0; k < kHeldSteps; ++k) {
       std::uint32_t fragment[4];
-      ldmatrix(fragment, (start ^ static_cast<std::uint32_t>(k % 4 * 32)) + static_cast<std::uint32_t>(k / 4 * kKeyPanelBytes));
+      ldmatrix(fragment,
+               (start ^ static_cast<std::uint32_t>(k % 4 * 32)) + static_cast<std::uint32_t>(k / 4 * kKeyPanelBytes));
 #pragma unroll
       for (int i = 0; i < 4; ++i) held[4 * k + i] = fragment[i];
     }
@@ -98,8 +99,7 @@ class WideConsumer {
   __device__ __forceinline__ void multiply_grad_query(QueryGrads& d, int piece, std::uint32_t number) const {
     const ScoreStage ring = {number};
     const int panel = (kConsumer == 0 ? 0 : Tiling::kPieces[0]) + piece;
-    const MatrixDescriptor a =
-        depth_across_rows(shared_address(&shared_.grad_scores[ring.place()]), kQueryPanelBytes);
+    const MatrixDescriptor a = depth_across_rows(shared_address(&shared_.grad_scores[ring.place()]), kQueryPanelBytes);
     const MatrixDescriptor b = depth_across_rows(shared_address(&shared_.key.panels[panel]), kKeyPanelBytes);
     wgmma_fence();
 #pragma unroll
@@ -110,22 +110,26 @@ class WideConsumer {
     wgmma_commit();
   }
 
-  // Hands a piece of dQ to the carrier.
+  // Hands a piece of dQ to the carrier, half by half.
   __device__ __forceinline__ void give_grad_query(QueryGrads& grads) {
     const auto leaving = [this](float grad) { return scaled<Element>(grad, args_.scale); };
-    barrier_wait(shared_.grad_query_empty[kConsumer][place_.place()], place_.empty());
-    // A lane has two of the four floats of a chunk; chunks are exchanged by chunk ^= row % 8.
     const int row = first_row(), quad = thread_index() % 4;
 #pragma unroll
-    for (int j = 0; j < 8; ++j) {
-      auto& panel = shared_.grads_of(kConsumer)[place_.place()].panels[j / 4];
-      const int column = ((j % 4 * 2 + quad / 2) ^ (row % 8)) * 4 + quad % 2 * 2;
-      *reinterpret_cast<float2*>(&panel[row][column]) = {leaving(grads[4 * j]), leaving(grads[4 * j + 1])};
-      *reinterpret_cast<float2*>(&panel[row + 8][column]) = {leaving(grads[4 * j + 2]), leaving(grads[4 * j + 3])};
+    for (int i = 0; i < 2; ++i) {
+      barrier_wait(shared_.grad_query_empty[kConsumer][place_.place()], place_.empty());
+      auto& panel = shared_.grads_of(kConsumer)[place_.place()].rows;
+      // A lane has two of the four floats of a chunk; chunks are exchanged by chunk ^= row % 8.
+#pragma unroll
+      for (int j = 0; j < 4; ++j) {
+        const float* const block = &grads[16 * i + 4 * j];
+        const int column = ((j * 2 + quad / 2) ^ (row % 8)) * 4 + quad % 2 * 2;
+        *reinterpret_cast<float2*>(&panel[row][column]) = {leaving(block[0]), leaving(block[1])};
+        *reinterpret_cast<float2*>(&panel[row + 8][column]) = {leaving(block[2]), leaving(block[3])};
+      }
+      fence_async_proxy();
+      arrive_as_warp(shared_.grad_query_full[kConsumer][place_.place()]);
+      ++place_.number;
     }
-    fence_async_proxy();
-    arrive_as_warp(shared_.grad_query_full[kConsumer][place_.place()]);
-    ++place_.number;
   }
   // The carrier reads that there is no more to do.
   __device__ __forceinline__ void dismiss_carrier() {
@@ -142,9 +146,10 @@ class WideConsumer {
 template <typename Element, typename Tiling>
 class ValueConsumer : WideConsumer<Element, Tiling, 0> {
   using Base = WideConsumer<Element, Tiling, 0>;
-  using typename Base::GradOutStage, typename Base::Held, typename Base::KeyGrads, typename Base::Packed, typename Base::QueryGrads,
-      typename Base::Scores, typename Base::ScoreStage, typename Base::Shared, typename Base::Stage;
   using Base::args_, Base::shared_;
+  using typename Base::GradOutStage, typename Base::Held, typename Base::KeyGrads, typename Base::Packed,
+      typename Base::QueryGrads, typename Base::Scores, typename Base::ScoreStage, typename Base::Shared,
+      typename Base::Stage;
 
  public:
   __device__ __forceinline__ ValueConsumer(const BackwardArgs& args, Shared& shared) : Base(args, shared) {}
@@ -183,8 +188,7 @@ class ValueConsumer : WideConsumer<Element, Tiling, 0> {
       add_query(number);
       arrive_as_warp(shared_.keys_empty);
       const BackwardStep& now = shared_.step(number);
-      add_keys(args_, args_.grad_value, now, now.key_tile * Tiling::kKeys, grad_value,
-               [](float grad) { return grad; });
+      add_keys(args_, args_.grad_value, now, now.key_tile * Tiling::kKeys, grad_value, [](float grad) { return grad; });
       ++number;
       ++tile.number;
     }
@@ -244,9 +248,10 @@ class ValueConsumer : WideConsumer<Element, Tiling, 0> {
 template <typename Element, typename Tiling>
 class KeyConsumer : WideConsumer<Element, Tiling, 1> {
   using Base = WideConsumer<Element, Tiling, 1>;
-  using typename Base::GradOutStage, typename Base::Held, typename Base::KeyGrads, typename Base::Packed, typename Base::QueryGrads,
-      typename Base::Scores, typename Base::ScoreStage, typename Base::Shared, typename Base::Stage;
   using Base::args_, Base::shared_;
+  using typename Base::GradOutStage, typename Base::Held, typename Base::KeyGrads, typename Base::Packed,
+      typename Base::QueryGrads, typename Base::Scores, typename Base::ScoreStage, typename Base::Shared,
+      typename Base::Stage;
 
  public:
   __device__ __forceinline__ KeyConsumer(const BackwardArgs& args, Shared& shared) : Base(args, shared) {}
@@ -286,9 +291,10 @@ class KeyConsumer : WideConsumer<Element, Tiling, 1> {
     this->multiply_rows(ds, held, shared_.value, shared_.grad_out[stage.place()]);
   }
 
+  // dP^T of the next step begins before dQ of this one has left. In fp16 at 256 the compiler finds no registers for it.
   static constexpr bool kAhead = Base::kDim == 192 || kScaledScores<Element>;
 
-  // From dP^T, which has begun. kMore: that of the next step begins before this one's dQ leaves.
+  // From dP^T, which has begun, to that of the next step, which begins if there is one more.
   template <bool kMore>
   __device__ __forceinline__ void take_step(KeyGrads& grad_key, Scores& ds, const Held& held, std::uint32_t number,
                                             bool first) {
@@ -323,18 +329,13 @@ class KeyConsumer : WideConsumer<Element, Tiling, 1> {
     keep(grad_query);
     this->give_grad_query(grad_query);
     this->multiply_grad_query(last, 1, number);
-    if constexpr (kMore && kAhead) {
-      this->wait_for_step(number + 1);
-      begin_grad_scores(ds, held, number + 1);
-    }
+    if constexpr (kMore) this->wait_for_step(number + 1);  // for the carrier too, when it has the last of this dQ
+    if constexpr (kMore && kAhead) begin_grad_scores(ds, held, number + 1);
     wgmma_wait<kMore && kAhead ? 1 : 0>();
     keep(last);
     arrive_as_warp(shared_.scores_empty[score_stage.place()]);
     this->give_grad_query(last);
-    if constexpr (kMore && !kAhead) {
-      this->wait_for_step(number + 1);
-      begin_grad_scores(ds, held, number + 1);
-    }
+    if constexpr (kMore && !kAhead) begin_grad_scores(ds, held, number + 1);
   }
 
   // dS^T, rounded, from the other consumer's P^T and dP^T.

@@ -14,14 +14,14 @@ namespace orrery::kernels::cuda::sm90 {
 template <typename Element, typename Tiling>
 class WideProducer {
   static constexpr int kDim = Tiling::kHeadDim, kQueries = Tiling::kQueries, kKeys = Tiling::kKeys;
+  static constexpr std::int32_t kHeadsAtATime = 2;  // of keys and values
   using Rule = VisitRule<kQueries, kKeys>;
   using Stage = Ring<Tiling::kQueryStages>;
   using GradOutStage = Ring<Tiling::kGradOutStages>;
   using Shared = WideShared<Element, Tiling>;
 
  public:
-  __device__ __forceinline__ WideProducer(const BackwardArgs& args, Shared& shared)
-      : args_(args), shared_(shared) {}
+  __device__ __forceinline__ WideProducer(const BackwardArgs& args, Shared& shared) : args_(args), shared_(shared) {}
 
   // By the whole warp.
   __device__ __forceinline__ void run() {
@@ -32,9 +32,13 @@ class WideProducer {
       if (thread_index() == 0) ticket = atomicAdd(args_.ticket, 1);
       ticket = __shfl_sync(kAllLanes, ticket, 0);
       if (ticket >= args_.tickets) break;
-      // The lowest tiles of keys first, those of all heads side by side: under a causal mask they have the most to do.
-      const std::int32_t unit = ticket % (args_.batch * args_.kv_heads);
-      const std::int32_t key_tile = ticket / (args_.batch * args_.kv_heads);
+      // Two heads at a time, so that blocks want the same Q, dO and dQ of the L2 cache. Of these the lowest tiles of
+      // keys first, for under a causal mask they have the most to do, and side by side, for blocks of one head may have
+      // to wait for each other.
+      const std::int32_t units = args_.batch * args_.kv_heads, whole = args_.tickets / units * kHeadsAtATime;
+      const std::int32_t first_unit = ticket / whole * kHeadsAtATime;
+      const std::int32_t heads = min(kHeadsAtATime, units - first_unit);
+      const std::int32_t unit = first_unit + ticket % whole % heads, key_tile = ticket % whole / heads;
       const std::int32_t batch = unit / args_.kv_heads, kv_head = unit % args_.kv_heads;
 
       const Rule rule = {args_.bounds, args_.query_len, args_.key_len, key_tile};
@@ -168,8 +172,8 @@ class WideProducer {
     }
   }
 
-  // Makes zeros of dead rows of what is to land, which have seen nothing and may hold anything: what P = 0 is multiplied
-  // by must be finite. Then the tile is full.
+  // Makes zeros of dead rows of what is to land, which have seen nothing and may hold anything: what P = 0 is
+  // multiplied by must be finite. Then the tile is full.
   __device__ __forceinline__ void bury(typename Shared::QueryTile& tile, const typename Shared::StageRows& rows,
                                        Barrier& landed, Barrier& full) {
     const int lane = thread_index() % kWarp;
