@@ -43,6 +43,7 @@ struct BackwardArgs {
   std::int32_t batch, kv_heads, group;  // heads = kv_heads * group
   std::int32_t query_len, key_len, width;
   std::int32_t tickets;     // tiles of keys x batch x kv_heads
+  std::int32_t section;     // heads of keys, of the batch x kv_heads, whose tiles go side by side
   float scale, scale_log2;  // scale_log2 = scale * log2(e)
   std::int32_t* ticket;     // how many have been drawn
   std::int32_t* turns;      // [batch, heads, query tiles]: adders that are done, in parts; null: any order will do

@@ -17,9 +17,9 @@ namespace orrery::kernels::cuda::sm90 {
 
 using BackwardKernel = void (*)(BackwardArgs);
 
-// `kernel` has the shared memory that Shared says.
+// `kernel` has the shared memory that Shared says, and so many turns for a query tile.
 template <typename Tiling, typename Shared>
-void launch_backward(BackwardKernel kernel, const AttendBackward& call, device::StreamHandle stream) {
+void launch_backward(BackwardKernel kernel, int turns, const AttendBackward& call, device::StreamHandle stream) {
   constexpr int kBytes = static_cast<int>(sizeof(Shared));
   static_assert(kBytes <= 227 << 10, "a block of sm_90 has 227 KiB of shared memory");
   const std::int64_t query_tiles = (call.query.tokens - 1) / Tiling::kQueries + 1;
@@ -49,6 +49,12 @@ void launch_backward(BackwardKernel kernel, const AttendBackward& call, device::
   args.query_len = static_cast<std::int32_t>(call.query.tokens);
   args.key_len = static_cast<std::int32_t>(call.key.tokens);
   args.width = static_cast<std::int32_t>(call.query.width);
+  // Blocks that are at work at the same time want the same Q, dO and dQ, near enough to find them in L2: by measurement,
+  // while those of a section are at most so many bytes (docs/performance.md).
+  constexpr std::int64_t kSectionBytes = 160 << 20, kElementBytes = 2 + 2 + 4;
+  const std::int64_t head_bytes = call.query.tokens * args.group * call.query.width * kElementBytes;
+  args.section = static_cast<std::int32_t>(
+      std::clamp<std::int64_t>(kSectionBytes / head_bytes, 1, call.key.batch * call.key.heads));
   args.scale = call.scale;
   args.scale_log2 = call.scale * kLog2E;
   args.ticket = counters;
@@ -62,7 +68,7 @@ void launch_backward(BackwardKernel kernel, const AttendBackward& call, device::
                " multiprocessors");
   const std::int64_t blocks = std::min<std::int64_t>(processors - call.sm_margin, tickets);
   args.tickets = static_cast<std::int32_t>(tickets);
-  const std::int64_t counted = 1 + (call.deterministic ? call.query.batch * call.query.heads * query_tiles : 0);
+  const std::int64_t counted = 1 + (call.deterministic ? turns * call.query.batch * call.query.heads * query_tiles : 0);
 
   ORRERY_CUDA_CHECK(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, kBytes));
   ORRERY_CUDA_CHECK(cudaMemsetAsync(counters, 0, static_cast<std::size_t>(counted) * sizeof *counters, stream));
@@ -75,10 +81,10 @@ void launch_attend_backward(const AttendBackward& call, device::StreamHandle str
   using Element = std::conditional_t<kDtype == Dtype::bf16, __nv_bfloat16, __half>;
   if constexpr (kDim <= 128) {
     using Tiling = BackwardTiling<kDim>;
-    launch_backward<Tiling, BackwardShared<Element, Tiling>>(attend_backward_kernel<Element, Tiling>, call, stream);
+    launch_backward<Tiling, BackwardShared<Element, Tiling>>(attend_backward_kernel<Element, Tiling>, 1, call, stream);
   } else {
     using Tiling = WideTiling<kDim>;
-    launch_backward<Tiling, WideShared<Element, Tiling>>(attend_backward_wide_kernel<Element, Tiling>, call, stream);
+    launch_backward<Tiling, WideShared<Element, Tiling>>(attend_backward_wide_kernel<Element, Tiling>, 2, call, stream);
   }
 }
 

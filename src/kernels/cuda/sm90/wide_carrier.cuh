@@ -21,7 +21,8 @@ class WideCarrier {
     constexpr int kFirstColumn = kConsumer == 0 ? 0 : Tiling::kPieces[0] * 64;
     constexpr int kPanels = Tiling::kPieces[kConsumer] * 64 / Shared::kGradColumns;
     const int lane = thread_index() % kWarp;
-    Ring<Tiling::kPlaces[kConsumer]> place;
+    constexpr int kPlaces = Tiling::kPlaces[kConsumer];
+    Ring<kPlaces> place;
     for (std::uint32_t number = 0;; ++number) {
       barrier_wait(shared_.grad_query_full[kConsumer][place.place()], place.full());
       const BackwardStep now = shared_.step(number);
@@ -29,7 +30,7 @@ class WideCarrier {
       std::int32_t* turn = nullptr;
       if (args_.turns != nullptr) {
         turn = turn_of(now);
-        if (lane == 0 && now.first) wait_for_turn(turn, now.turn * Tiling::kConsumers);
+        if (lane == 0 && now.first) wait_for_turn(turn, now.turn);
         __syncwarp();
       }
 #pragma unroll 1
@@ -40,8 +41,15 @@ class WideCarrier {
                      kFirstColumn + i * Shared::kGradColumns, now.tile * Tiling::kQueries, now.head, now.batch);
         }
         bulk_commit();
-        bulk_wait_read<0>();
-        arrive_as_warp(shared_.grad_query_empty[kConsumer][place.place()]);
+        // The panel before has been read by now, or soon.
+        if (i > 0) {
+          bulk_wait_read<1>();
+          arrive_as_warp(shared_.grad_query_empty[kConsumer][(place.number - 1) % kPlaces]);
+        }
+        if (i == kPanels - 1) {
+          bulk_wait_read<0>();
+          arrive_as_warp(shared_.grad_query_empty[kConsumer][place.place()]);
+        }
         ++place.number;
       }
       if (turn != nullptr) {
@@ -53,7 +61,7 @@ class WideCarrier {
           // dQ.
           if (!now.last) {
             const BackwardStep next = shared_.step(number + 1);
-            wait_for_turn(turn_of(next), next.turn * Tiling::kConsumers);
+            wait_for_turn(turn_of(next), next.turn);
           }
         }
         __syncwarp();
@@ -63,8 +71,10 @@ class WideCarrier {
   }
 
  private:
+  // The two consumers' columns have turns of their own.
   __device__ __forceinline__ std::int32_t* turn_of(const BackwardStep& step) const {
-    const std::int64_t line = static_cast<std::int64_t>(step.batch) * args_.kv_heads * args_.group + step.head;
+    const std::int64_t heads = args_.kv_heads * args_.group, lines = args_.batch * heads;
+    const std::int64_t line = kConsumer * lines + step.batch * heads + step.head;
     return args_.turns + line * ((args_.query_len - 1) / Tiling::kQueries + 1) + step.tile;
   }
 

@@ -14,7 +14,6 @@ namespace orrery::kernels::cuda::sm90 {
 template <typename Element, typename Tiling>
 class WideProducer {
   static constexpr int kDim = Tiling::kHeadDim, kQueries = Tiling::kQueries, kKeys = Tiling::kKeys;
-  static constexpr std::int32_t kHeadsAtATime = 2;  // of keys and values
   using Rule = VisitRule<kQueries, kKeys>;
   using Stage = Ring<Tiling::kQueryStages>;
   using GradOutStage = Ring<Tiling::kGradOutStages>;
@@ -32,12 +31,11 @@ class WideProducer {
       if (thread_index() == 0) ticket = atomicAdd(args_.ticket, 1);
       ticket = __shfl_sync(kAllLanes, ticket, 0);
       if (ticket >= args_.tickets) break;
-      // Two heads at a time, so that blocks want the same Q, dO and dQ of the L2 cache. Of these the lowest tiles of
-      // keys first, for under a causal mask they have the most to do, and side by side, for blocks of one head may have
-      // to wait for each other.
-      const std::int32_t units = args_.batch * args_.kv_heads, whole = args_.tickets / units * kHeadsAtATime;
-      const std::int32_t first_unit = ticket / whole * kHeadsAtATime;
-      const std::int32_t heads = min(kHeadsAtATime, units - first_unit);
+      // Section by section of heads. Of these the lowest tiles of keys first, for under a causal mask they have the most
+      // to do, and those of all its heads side by side, for blocks of one head may have to wait for each other.
+      const std::int32_t units = args_.batch * args_.kv_heads, whole = args_.tickets / units * args_.section;
+      const std::int32_t first_unit = ticket / whole * args_.section;
+      const std::int32_t heads = min(args_.section, units - first_unit);
       const std::int32_t unit = first_unit + ticket % whole % heads, key_tile = ticket % whole / heads;
       const std::int32_t batch = unit / args_.kv_heads, kv_head = unit % args_.kv_heads;
 
