@@ -44,7 +44,8 @@ void attend_backward_16bit(const AttendBackward& call, device::StreamHandle stre
 
 std::size_t attend_backward_16bit_scratch_bytes(std::int64_t batch, std::int64_t query_len, std::int64_t heads) {
   const std::int64_t tiles = (query_len + kRangeTile - 1) / kRangeTile;  // none is smaller
-  return kSmShareBytes + static_cast<std::size_t>(1 + batch * heads * tiles) * sizeof(std::int32_t);
+  const std::int64_t turns = 2 * batch * heads * tiles;                  // of a tile none has more
+  return kSmShareBytes + static_cast<std::size_t>(1 + turns) * sizeof(std::int32_t);
 }
 
 }  // namespace orrery::kernels::cuda

@@ -93,6 +93,8 @@ TEST_CASE("16-bit backward agrees with float64 over several tiles of queries and
   for (Mask mask : {Mask::causal, Mask::window, Mask::window_sinks, Mask::documents, Mask::random}) {
     check_at_once({Dtype::bf16, 1, 700, 1100, 2, 1, 64}, mask);
     check_at_once({Dtype::fp16, 1, 700, 1100, 1, 1, 128}, mask);
+    check_at_once({Dtype::bf16, 1, 700, 1100, 2, 1, 192}, mask);
+    check_at_once({Dtype::fp16, 1, 700, 1100, 2, 1, 256}, mask);
   }
   check_at_once({Dtype::bf16, 1, 1100, 700, 1, 1, 128}, Mask::causal);  // the first rows see nothing
 }
@@ -102,6 +104,7 @@ TEST_CASE("16-bit backward agrees with float64 over very many tiles of queries")
   for (Mask mask : {Mask::causal, Mask::documents, Mask::one_key, Mask::random}) {
     check_at_once({Dtype::bf16, 1, 4500, 300, 1, 1, 8}, mask);
     check_at_once({Dtype::bf16, 1, 8500, 300, 1, 1, 72}, mask);
+    check_at_once({Dtype::bf16, 1, 4500, 300, 1, 1, 136}, mask);
   }
   for (Mask mask : {Mask::window, Mask::window_sinks, Mask::documents}) {
     check_at_once({Dtype::fp16, 1, 4500, 4400, 1, 1, 40}, mask);
@@ -110,7 +113,7 @@ TEST_CASE("16-bit backward agrees with float64 over very many tiles of queries")
 
 TEST_CASE("without key ranges every query sees every key in 16-bit backward") {
   for (Dtype dtype : kShortDtypes) {
-    for (std::int64_t head_dim : {24, 64, 128, 192}) {
+    for (std::int64_t head_dim : {24, 64, 128, 192, 200}) {
       Problem p = make_problem({dtype, 2, 70, 150, 4, 2, head_dim}, Mask::full);
       prepare_backward(p, 0.0f);
       const Gradients expected = backward_of(p);
@@ -213,7 +216,7 @@ TEST_CASE("16-bit gradients of keys are stored over whatever is there by a first
 
 // lse says that some rows have seen nothing, whatever their ranges say; the others are as if these were not there.
 void check_unseeing_rows(float query, float grad_out) {
-  for (std::int64_t head_dim : {24, 64, 128, 256}) {
+  for (std::int64_t head_dim : {24, 64, 128, 192, 256}) {
     Problem p = make_problem({Dtype::bf16, 1, 150, 170, 2, 1, head_dim}, Mask::full);
     prepare_backward(p, 0.0f);
     std::vector<int> unseeing;
@@ -247,15 +250,17 @@ TEST_CASE("a 16-bit row whose lse is -inf may hold NaN") {
 
 TEST_CASE("peaked 16-bit softmax keeps the precision of its gradients") {
   for (Dtype dtype : kShortDtypes) {
-    Problem p = make_problem({dtype, 1, 100, 700, 2, 2, 128}, Mask::causal);
-    p.scale *= 8.0f;  // scores of some 30
-    prepare_backward(p, 0.0f);
-    check_every_way(p, backward_of(p));
+    for (std::int64_t head_dim : {128, 192, 256}) {
+      Problem p = make_problem({dtype, 1, 100, 700, 2, 2, head_dim}, Mask::causal);
+      p.scale *= 8.0f;  // scores of some 30
+      prepare_backward(p, 0.0f);
+      check_every_way(p, backward_of(p));
+    }
   }
 }
 
 TEST_CASE("16-bit backward takes a scale of any sign, and none") {
-  for (std::int64_t head_dim : {64, 128, 192}) {
+  for (std::int64_t head_dim : {64, 128, 192, 256}) {
     for (float factor : {-1.0f, -2.0f, 0.0f}) {
       Problem p = make_problem({Dtype::bf16, 1, 130, 150, 2, 1, head_dim}, Mask::causal);
       p.scale *= factor;

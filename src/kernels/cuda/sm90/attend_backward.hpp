@@ -1,4 +1,4 @@
-// Inside the attention kernels: the backward pass of 16-bit tensors on Hopper .
+// Inside the attention kernels: the backward pass of 16-bit tensors on Hopper.
 #pragma once
 
 #include <cstdint>
@@ -9,7 +9,7 @@
 namespace orrery::kernels::cuda::sm90 {
 
 // The largest head_dim these kernels take.
-inline constexpr std::int64_t kMaxBackwardHeadDim = 128;
+inline constexpr std::int64_t kMaxBackwardHeadDim = 256;
 
 // attend_backward() for bf16 and fp16 tensors that attend_takes(). Gradients have rows aligned to 16 bytes. Scratch as
 // attend_backward_16bit_scratch_bytes().

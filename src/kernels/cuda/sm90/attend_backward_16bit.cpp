@@ -10,7 +10,9 @@ namespace {
 template <Dtype kDtype>
 void dispatch(const AttendBackward& call, device::StreamHandle stream) {
   if (call.query.width <= 64) return launch_attend_backward<kDtype, 64>(call, stream);
-  launch_attend_backward<kDtype, 128>(call, stream);
+  if (call.query.width <= 128) return launch_attend_backward<kDtype, 128>(call, stream);
+  if (call.query.width <= 192) return launch_attend_backward<kDtype, 192>(call, stream);
+  launch_attend_backward<kDtype, 256>(call, stream);
 }
 
 }  // namespace

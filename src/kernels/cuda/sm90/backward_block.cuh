@@ -31,6 +31,9 @@ struct BackwardTiling {
   // dQ of a step is kQueries x kHeadDim; a consumer's half are 64 of the queries, or else 64 of the columns.
   static constexpr bool kHalvesAreRows = kQueries == 128;
 
+  // Of Q, dO and dQ of the heads that go side by side: by measurement (docs/performance.md).
+  static constexpr std::int64_t kSectionBytes = 16 << 20;
+
   static_assert(kHeadDim == 64 || kHeadDim == 128, "two consumers share dQ in halves of 64 x 64");
   static_assert(kProducerRegisters + kConsumers * kConsumerRegisters <= 504, "an SM has 65536 registers");
 };
@@ -131,6 +134,23 @@ struct BackwardShared {
 // numbers of bf16 are as exact as others, those of fp16 are not.
 template <typename Element>
 inline constexpr bool kScaledScores = std::is_same_v<Element, __nv_bfloat16>;
+
+// The gradients of keys that no query sees, where what is there may be anything. By one warp.
+__device__ __forceinline__ void put_zeros(const BackwardArgs& args, const BackwardWork& work, int keys) {
+  const auto [key_tile, batch, kv_head] = work;
+  const std::int32_t first = key_tile * keys, last = min(first + keys, args.key_len);
+  for (std::int32_t key = first; key < last; ++key) {
+    for (int column = thread_index() % kWarp * 4; column < args.width; column += kWarp * 4) {
+      if (args.key_gradients == KeyGradients::store) {
+        store_four(args.grad_key.at(batch, key, kv_head) + column, 0, 0, 0, 0);
+        store_four(args.grad_value.at(batch, key, kv_head) + column, 0, 0, 0, 0);
+      } else {
+        *reinterpret_cast<uint2*>(args.key_out.at(batch, key, kv_head) + column) = {0, 0};
+        *reinterpret_cast<uint2*>(args.value_out.at(batch, key, kv_head) + column) = {0, 0};
+      }
+    }
+  }
+}
 
 // What the warp's lanes have done comes before the arrival of one of them.
 __device__ __forceinline__ void arrive_as_warp(Barrier& barrier) {

@@ -9,6 +9,7 @@
 #include "device/check.hpp"
 #include "kernels/cuda/sm90/attend_backward.cuh"
 #include "kernels/cuda/sm90/attend_backward.hpp"
+#include "kernels/cuda/sm90/attend_backward_wide.cuh"
 #include "kernels/cuda/sm90/tensor_map.hpp"
 #include "orrery/error.hpp"
 
@@ -18,20 +19,24 @@ namespace orrery::kernels::cuda::sm90 {
 // that Q, dO and dQ, which those of a head have in common, are still in the L2 cache when the next one comes, if there
 // are few heads. When dQ is added to in order, the blocks of a head follow one another a step or two apart, and heads
 // are to be as many as it takes for this train to be short beside the steps of a tile.
-inline std::int64_t section_heads(const AttendBackward& call, std::int64_t query_tiles, std::int64_t heads,
-                                  std::int64_t blocks) {
-  constexpr std::int64_t kSectionBytes = 16 << 20, kTileTrains = 16;
+template <typename Tiling>
+std::int64_t section_heads(const AttendBackward& call, std::int64_t query_tiles, std::int64_t heads,
+                           std::int64_t blocks) {
+  constexpr std::int64_t kTileTrains = 16;
   const std::int64_t group = call.query.heads / call.key.heads;
   const std::int64_t element_bytes = static_cast<std::int64_t>(2 * size_of(call.query.dtype) + sizeof(float));
   const std::int64_t head_bytes = group * call.query.tokens * call.query.width * element_bytes;
-  std::int64_t section = kSectionBytes / std::max<std::int64_t>(head_bytes, 1);
+  std::int64_t section = Tiling::kSectionBytes / std::max<std::int64_t>(head_bytes, 1);
   if (call.deterministic) section = std::max(section, kTileTrains * blocks / (group * query_tiles));
   return std::clamp<std::int64_t>(section, 1, heads);
 }
 
-template <typename Element, typename Tiling>
-void launch_backward(const AttendBackward& call, device::StreamHandle stream) {
-  constexpr int kBytes = static_cast<int>(sizeof(BackwardShared<Element, Tiling>));
+using BackwardKernel = void (*)(BackwardArgs);
+
+// `kernel` has the shared memory that Shared says, and so many turns for a query tile.
+template <typename Tiling, typename Shared>
+void launch_backward(BackwardKernel kernel, int turns, const AttendBackward& call, device::StreamHandle stream) {
+  constexpr int kBytes = static_cast<int>(sizeof(Shared));
   static_assert(kBytes <= 227 << 10, "a block of sm_90 has 227 KiB of shared memory");
   const std::int64_t query_tiles = (call.query.tokens - 1) / Tiling::kQueries + 1;
   const std::int64_t key_tiles = (call.key.tokens - 1) / Tiling::kKeys + 1;
@@ -77,11 +82,10 @@ void launch_backward(const AttendBackward& call, device::StreamHandle stream) {
   const std::int64_t blocks = std::min<std::int64_t>(processors - call.sm_margin, tickets);
   const std::int64_t heads = call.key.batch * call.key.heads;
   args.order = {static_cast<std::int32_t>(key_tiles), static_cast<std::int32_t>(heads),
-                static_cast<std::int32_t>(section_heads(call, query_tiles, heads, blocks))};
+                static_cast<std::int32_t>(section_heads<Tiling>(call, query_tiles, heads, blocks))};
   args.tickets = static_cast<std::int32_t>(tickets);
-  const std::int64_t counted = 1 + (call.deterministic ? call.query.batch * call.query.heads * query_tiles : 0);
+  const std::int64_t counted = 1 + (call.deterministic ? turns * call.query.batch * call.query.heads * query_tiles : 0);
 
-  const auto kernel = attend_backward_kernel<Element, Tiling>;
   ORRERY_CUDA_CHECK(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, kBytes));
   ORRERY_CUDA_CHECK(cudaMemsetAsync(counters, 0, static_cast<std::size_t>(counted) * sizeof *counters, stream));
   kernel<<<static_cast<unsigned>(blocks), Tiling::kThreads, kBytes, stream>>>(args);
@@ -91,7 +95,13 @@ void launch_backward(const AttendBackward& call, device::StreamHandle stream) {
 template <Dtype kDtype, int kDim>
 void launch_attend_backward(const AttendBackward& call, device::StreamHandle stream) {
   using Element = std::conditional_t<kDtype == Dtype::bf16, __nv_bfloat16, __half>;
-  launch_backward<Element, BackwardTiling<kDim>>(call, stream);
+  if constexpr (kDim <= 128) {
+    using Tiling = BackwardTiling<kDim>;
+    launch_backward<Tiling, BackwardShared<Element, Tiling>>(attend_backward_kernel<Element, Tiling>, 1, call, stream);
+  } else {
+    using Tiling = WideTiling<kDim>;
+    launch_backward<Tiling, WideShared<Element, Tiling>>(attend_backward_wide_kernel<Element, Tiling>, 2, call, stream);
+  }
 }
 
 }  // namespace orrery::kernels::cuda::sm90

@@ -37,7 +37,7 @@ class BackwardProducer {
       shared_.walk.begin(rule);
       Step now = shared_.walk.next(rule, args_.group);
       if (now.tile < 0) {
-        if (args_.key_gradients != KeyGradients::add) put_zeros();
+        if (args_.key_gradients != KeyGradients::add) put_zeros(args_, shared_.work, kKeys);
         continue;
       }
       bool first = true;
@@ -133,23 +133,6 @@ class BackwardProducer {
                                             std::int32_t head, std::int32_t batch) const {
     barrier_expect(full, static_cast<int>(sizeof(Tile)));
     copy_panels(tile, map, full, row, head, batch, kEvictNormal);
-  }
-
-  // The gradients of keys that no query sees: what is there may be anything.
-  __device__ __forceinline__ void put_zeros() const {
-    const auto [key_tile, batch, kv_head] = shared_.work;
-    const std::int32_t first = key_tile * kKeys, last = min(first + kKeys, args_.key_len);
-    for (std::int32_t key = first; key < last; ++key) {
-      for (int column = thread_index() * 4; column < args_.width; column += kWarp * 4) {
-        if (args_.key_gradients == KeyGradients::store) {
-          store_four(args_.grad_key.at(batch, key, kv_head) + column, 0, 0, 0, 0);
-          store_four(args_.grad_value.at(batch, key, kv_head) + column, 0, 0, 0, 0);
-        } else {
-          *reinterpret_cast<uint2*>(args_.key_out.at(batch, key, kv_head) + column) = {0, 0};
-          *reinterpret_cast<uint2*>(args_.value_out.at(batch, key, kv_head) + column) = {0, 0};
-        }
-      }
-    }
   }
 
   // The low bits, `count` of them, none to all.
