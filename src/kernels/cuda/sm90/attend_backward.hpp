@@ -1,4 +1,4 @@
-// Inside the attention kernels: the backward pass of 16-bit tensors on Hopper .
+// Inside the attention kernels: the backward pass of 16-bit tensors on Hopper.
 #pragma once
 
 #include <cstdint>
