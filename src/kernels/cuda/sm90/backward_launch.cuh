@@ -49,8 +49,8 @@ void launch_backward(BackwardKernel kernel, int turns, const AttendBackward& cal
   args.query_len = static_cast<std::int32_t>(call.query.tokens);
   args.key_len = static_cast<std::int32_t>(call.key.tokens);
   args.width = static_cast<std::int32_t>(call.query.width);
-  // Blocks that are at work at the same time want the same Q, dO and dQ, near enough to find them in L2: by measurement,
-  // while those of a section are at most so many bytes (docs/performance.md).
+  // Blocks that are at work at the same time want the same Q, dO and dQ, near enough to find them in L2: by
+  // measurement, while those of a section are at most so many bytes (docs/performance.md).
   constexpr std::int64_t kSectionBytes = 160 << 20, kElementBytes = 2 + 2 + 4;
   const std::int64_t head_bytes = call.query.tokens * args.group * call.query.width * kElementBytes;
   args.section = static_cast<std::int32_t>(

@@ -31,8 +31,8 @@ class WideProducer {
       if (thread_index() == 0) ticket = atomicAdd(args_.ticket, 1);
       ticket = __shfl_sync(kAllLanes, ticket, 0);
       if (ticket >= args_.tickets) break;
-      // Section by section of heads. Of these the lowest tiles of keys first, for under a causal mask they have the most
-      // to do, and those of all its heads side by side, for blocks of one head may have to wait for each other.
+      // Section by section of heads. Of these the lowest tiles of keys first, for under a causal mask they have the
+      // most to do, and those of all its heads side by side, for blocks of one head may have to wait for each other.
       const std::int32_t units = args_.batch * args_.kv_heads, whole = args_.tickets / units * args_.section;
       const std::int32_t first_unit = ticket / whole * args_.section;
       const std::int32_t heads = min(args_.section, units - first_unit);
