@@ -24,7 +24,7 @@ struct Device {
 
 struct CudaDeviceInfo {
   std::string name;
-  std::string uuid;  // its own, 16 bytes, whichever number a process gives it
+  std::string uuid;            // its own, 16 bytes, whichever number a process gives it
   int compute_capability = 0;  // 10 * major + minor: 90 is Hopper
   int multiprocessors = 0;
   std::int64_t memory_bytes = 0;

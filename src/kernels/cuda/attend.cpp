@@ -106,7 +106,8 @@ KernelFamily backward_kernel(Kernels kernels, Dtype dtype, std::int64_t head_dim
 }
 
 std::string attend_backward_refuses(Kernels kernels, Dtype dtype, std::int64_t head_dim) {
-  if (head_dim <= kNarrowHeadDim || backward_kernel(kernels, dtype, head_dim, 1.0f) != KernelFamily::portable) return "";
+  if (head_dim <= kNarrowHeadDim || backward_kernel(kernels, dtype, head_dim, 1.0f) != KernelFamily::portable)
+    return "";
   int device = 0, available = 0;
   ORRERY_CUDA_CHECK(cudaGetDevice(&device));
   ORRERY_CUDA_CHECK(cudaDeviceGetAttribute(&available, cudaDevAttrMaxSharedMemoryPerBlockOptin, device));

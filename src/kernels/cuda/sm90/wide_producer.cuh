@@ -117,10 +117,10 @@ class WideProducer {
       barrier_wait(shared_.keys_empty, tile.empty());
       if (elect_one()) {
         barrier_expect(shared_.keys_full, 2 * static_cast<int>(sizeof(typename Shared::KeyTile)));
-        copy_panels(shared_.key, args_.key, shared_.keys_full, now.work.key_tile * kKeys, now.work.kv_head, now.work.batch,
-                    kEvictFirst);
-        copy_panels(shared_.value, args_.value, shared_.keys_full, now.work.key_tile * kKeys, now.work.kv_head, now.work.batch,
-                    kEvictFirst);
+        copy_panels(shared_.key, args_.key, shared_.keys_full, now.work.key_tile * kKeys, now.work.kv_head,
+                    now.work.batch, kEvictFirst);
+        copy_panels(shared_.value, args_.value, shared_.keys_full, now.work.key_tile * kKeys, now.work.kv_head,
+                    now.work.batch, kEvictFirst);
       }
     }
     auto& rows = shared_.rows[stage.place()];
