@@ -53,6 +53,7 @@ TABLE = [(128, 16, 16, 16384, 1, "causal", False), (128, 16, 16, 16384, 1, "full
          (128, 32, 8, 65536, 1, "causal", False), (128, 32, 8, 65536, 1, "full", False),
          (64, 32, 8, 16384, 1, "causal", False), (64, 32, 8, 16384, 1, "full", False),
          (128, 16, 16, 4096, 4, "causal", False),
+         (192, 32, 8, 16384, 1, "causal", False), (256, 32, 8, 16384, 1, "causal", False),
          (128, 32, 8, 16384, 1, "causal", True)]
 SIZES = ("head_dim", "heads", "kv_heads", "seq_len", "batch", "mask")
 LONG = 16384  # rows of more tokens are measured in fewer rounds, and compared on fewer heads
