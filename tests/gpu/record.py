@@ -475,11 +475,11 @@ def make_record(names):
     record = {**describe(), "hash": sources, "sections": kept}
     for name in names:
         kept[name] = run_section(name)
-    if hash_of_sources() != sources:
-        say("the GPU sources changed meanwhile: nothing is recorded")
-        return 1
-    record["sections"] = {name: kept[name] for name in SECTIONS if name in kept}
-    write_record(record)
+        if hash_of_sources() != sources:
+            say(f"the GPU sources changed meanwhile: {name} is not recorded")
+            return 1
+        record["sections"] = {each: kept[each] for each in SECTIONS if each in kept}
+        write_record(record)  # after every section: a run that is cut off keeps what it has seen
     failed = [name for name in names if kept[name]["status"] == "failed"]
     say(f"wrote {os.path.relpath(RECORD, SOURCE)}" + (f"; FAILED: {', '.join(failed)}" if failed else ""))
     return 1 if failed else 0

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <chrono>
 #include <cstring>
+#include <memory>
 #include <optional>
 #include <thread>
 
@@ -38,7 +39,10 @@ class DeviceSession final : public StreamSession, private Carrier {
       Exchange& mine = exchanges_[i];
       mine.lane = lane(exchanges[i].lane);
       mine.after = exchanges[i].after;
-      mine.copied = std::vector<Event>(exchanges[i].sends.size() + exchanges[i].receives.size());
+      mine.copied.resize(exchanges[i].sends.size() + exchanges[i].receives.size());
+      for (std::size_t r = exchanges[i].sends.size(); r < mine.copied.size(); ++r) {
+        mine.copied[r] = std::make_shared<const Event>();
+      }
     }
   }
 
@@ -81,7 +85,9 @@ class DeviceSession final : public StreamSession, private Carrier {
     std::vector<int> after;
     EventHandle ready = nullptr;
     Event began{Timing::on}, ended{Timing::on};
-    std::vector<Event> copied;  // by the ticket's index; of receives
+    // By the ticket's index. A message has one event, the receiver's; the sender keeps it from when the message is
+    // carried, for its exchange may end when the receiver has long done with its session.
+    std::vector<std::shared_ptr<const Event>> copied;
   };
   struct Lane {
     int number;
@@ -95,7 +101,9 @@ class DeviceSession final : public StreamSession, private Carrier {
     return lanes_.emplace_back(Lane{number}).stream.handle();
   }
 
-  const Event& copied(const Ticket& receive) const { return exchanges_[receive.exchange].copied[receive.index]; }
+  std::shared_ptr<const Event>& copied(const Ticket& ticket) {
+    return exchanges_[ticket.exchange].copied[ticket.index];
+  }
   static DeviceSession& of(const Ticket& ticket) { return static_cast<DeviceSession&>(ticket.session->carrier()); }
 
   void begin(int exchange) override {
@@ -110,14 +118,15 @@ class DeviceSession final : public StreamSession, private Carrier {
     const StreamHandle lane = exchanges_[receive.exchange].lane;
     device::wait(lane, of(send).exchanges_[send.exchange].began.handle());
     kernels::cuda::copy_region(runs(receive.region), runs(send.region), lane);
-    copied(receive).record(lane);
+    copied(receive)->record(lane);
+    of(send).copied(send) = copied(receive);
   }
 
   void end(int exchange) override {
     const Exchange& mine = exchanges_[exchange];
     for (const Ticket& ticket : rendezvous_.tickets(exchange)) {
-      const Ticket& receive = ticket.receive ? ticket : *ticket.match;
-      if (!ticket.receive) device::wait(mine.lane, of(receive).copied(receive).handle());
+      const auto& event = copied(ticket);  // none when carrying failed
+      if (!ticket.receive && event) device::wait(mine.lane, event->handle());
     }
     mine.ended.record(mine.lane);
   }
