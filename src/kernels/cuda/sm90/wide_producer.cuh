@@ -2,11 +2,11 @@
 // keys, finds their steps and brings what these need, as far ahead as there are stages.
 #pragma once
 
-#include <climits>
 #include <cmath>
 #include <cstdint>
 
 #include "kernels/cuda/backward_visits.cuh"
+#include "kernels/cuda/sm90/backward_bring.cuh"
 #include "kernels/cuda/sm90/wide_block.cuh"
 
 namespace orrery::kernels::cuda::sm90 {
@@ -24,33 +24,9 @@ class WideProducer {
 
   // By the whole warp.
   __device__ __forceinline__ void run() {
-    std::uint32_t number = 0;
-    Ring<1> tile;
-    while (true) {
-      std::int32_t ticket = 0;
-      if (thread_index() == 0) ticket = atomicAdd(args_.ticket, 1);
-      ticket = __shfl_sync(kAllLanes, ticket, 0);
-      if (ticket >= args_.tickets) break;
-      take(ticket);
-      const Rule rule = {args_.bounds, args_.query_len, args_.key_len, shared_.work.key_tile};
-      shared_.walk.begin(rule);
-      Step now = shared_.walk.next(rule, args_.group);
-      if (now.tile < 0) {
-        if (args_.key_gradients != KeyGradients::add) put_zeros(args_, shared_.work, kKeys);
-        continue;
-      }
-      bool first = true;
-      while (now.tile >= 0) {
-        const Step next = shared_.walk.next(rule, args_.group);
-        put({now.tile, shared_.work.kv_head * args_.group + now.head, now.turn, shared_.work, now.full, first,
-             next.tile < 0},
-            number, tile);
-        now = next;
-        first = false;
-        ++number;
-      }
-      ++tile.number;
-    }
+    const std::uint32_t number = for_each_step<Rule>(
+        args_, shared_,
+        [this](const BackwardStep& now, std::uint32_t step, const Ring<1>& tile) { put(now, step, tile); });
     const Stage ring = {number};
     barrier_wait(shared_.query_empty[ring.place()], ring.empty());
     if (thread_index() == 0) shared_.step(number).tile = -1;
@@ -75,21 +51,14 @@ class WideProducer {
       auto& grad_out = shared_.grad_out[ring.place()];
       Barrier &full = shared_.grad_out_full[ring.place()], &landed = shared_.landed[1];
       barrier_wait(shared_.grad_out_empty[ring.place()], ring.empty());
-      copy_tile(grad_out, args_.grad_out, dead ? landed : full, now.tile * kQueries, now.head, now.work.batch);
+      if (elect_one()) {
+        copy_tile(grad_out, args_.grad_out, dead ? landed : full, now.tile * kQueries, now.head, now.work.batch);
+      }
       if (dead) bury(grad_out, rows, landed, full);
     }
   }
 
  private:
-  __device__ __forceinline__ void take(std::int32_t ticket) {
-    __syncwarp();
-    if (thread_index() == 0) {
-      const auto [head, key_tile] = args_.order(ticket);
-      shared_.work = {key_tile, head / args_.kv_heads, head % args_.kv_heads};
-    }
-    __syncwarp();
-  }
-
   // Brings what a step needs.
   __device__ __forceinline__ void put(const BackwardStep& now, std::uint32_t number, const Ring<1>& tile) {
     constexpr int kLaneRows = kQueries / kWarp;
@@ -112,7 +81,9 @@ class WideProducer {
     dead = __any_sync(kAllLanes, dead);
     auto& query = shared_.query[stage.place()];
     Barrier& query_full = shared_.query_full[stage.place()];
-    copy_tile(query, args_.query, dead ? shared_.landed[0] : query_full, first_query, now.head, now.work.batch);
+    if (elect_one()) {
+      copy_tile(query, args_.query, dead ? shared_.landed[0] : query_full, first_query, now.head, now.work.batch);
+    }
     if (now.first) {
       barrier_wait(shared_.keys_empty, tile.empty());
       if (elect_one()) {
@@ -130,49 +101,11 @@ class WideProducer {
       const bool unseeing = lse[i] == -INFINITY;
       rows.lse[row] = unseeing ? INFINITY : lse[i] * kLog2E;
       rows.delta[row] = unseeing ? 0.0f : kScaledScores<Element> ? delta[i] * args_.scale : delta[i];
-      if (!now.full) put_seen(rows, row, first_query, now.work.key_tile * kKeys);
+      if (!now.full) put_seen<Shared>(args_, rows, row, first_query + row, now.work.key_tile * kKeys);
     }
     if (lane == 0) shared_.step(number) = now;
     if (dead) bury(query, rows, shared_.landed[0], query_full);
     arrive_as_warp(shared_.rows_full[stage.place()]);
-  }
-
-  template <typename Tile>
-  __device__ __forceinline__ void copy_panels(Tile& tile, const CUtensorMap& map, Barrier& full, std::int32_t row,
-                                              std::int32_t head, std::int32_t batch, std::uint64_t keep) const {
-#pragma unroll
-    for (int panel = 0; panel < Shared::kPanels; ++panel) {
-      copy_box(shared_address(tile.panels[panel]), &map, full, panel * kPanelColumns, row, head, batch, keep);
-    }
-  }
-  template <typename Tile>
-  __device__ __forceinline__ void copy_tile(Tile& tile, const CUtensorMap& map, Barrier& full, std::int32_t row,
-                                            std::int32_t head, std::int32_t batch) const {
-    if (elect_one()) {
-      barrier_expect(full, static_cast<int>(sizeof(Tile)));
-      copy_panels(tile, map, full, row, head, batch, kEvictNormal);
-    }
-  }
-
-  // The low bits, `count` of them, none to all.
-  static __device__ __forceinline__ std::uint32_t low_bits(std::int32_t count) {
-    return count <= 0 ? 0 : count >= 32 ? ~0u : (1u << count) - 1;
-  }
-  // Rows past the end take the last row's range.
-  __device__ __forceinline__ void put_seen(typename Shared::StageRows& rows, int row, std::int32_t first_query,
-                                           std::int32_t first_key) const {
-    int4 range = {0, INT_MAX, 0, 0};  // as KeyRange
-    if (args_.ranges != nullptr) {
-      range = __ldg(reinterpret_cast<const int4*>(args_.ranges + min(first_query + row, args_.query_len - 1)));
-    }
-    range.y = min(range.y, args_.key_len);
-    range.w = min(range.w, args_.key_len);
-#pragma unroll
-    for (int word = 0; word < Shared::kWords; ++word) {
-      const std::int32_t key = first_key + word * 32;
-      rows.seen[word][row] =
-          (low_bits(range.y - key) & ~low_bits(range.x - key)) | (low_bits(range.w - key) & ~low_bits(range.z - key));
-    }
   }
 
   // Makes zeros of dead rows of what is to land, which have seen nothing and may hold anything: what P = 0 is
