@@ -152,6 +152,14 @@ __device__ __forceinline__ void put_zeros(const BackwardArgs& args, const Backwa
   }
 }
 
+// Whose turn it is at a step's query tile and head. The sets of turns lie one behind the other.
+template <typename Tiling>
+__device__ __forceinline__ std::int32_t* turn_of(const BackwardArgs& args, const BackwardStep& step, int set = 0) {
+  const std::int64_t heads = args.kv_heads * args.group;
+  const std::int64_t line = (static_cast<std::int64_t>(set) * args.batch + step.work.batch) * heads + step.head;
+  return args.turns + line * ((args.query_len - 1) / Tiling::kQueries + 1) + step.tile;
+}
+
 // What the warp's lanes have done comes before the arrival of one of them.
 __device__ __forceinline__ void arrive_as_warp(Barrier& barrier) {
   __syncwarp();

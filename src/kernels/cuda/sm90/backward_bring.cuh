@@ -9,17 +9,17 @@
 
 namespace orrery::kernels::cuda::sm90 {
 
-// put(step, its number, the tile's ring) for every step of every tile of keys that this block draws; how many there
-// were. By one whole warp.
-template <typename Rule, typename Shared, typename Put>
-__device__ __forceinline__ std::uint32_t for_each_step(const BackwardArgs& args, Shared& shared, const Put& put) {
+// put(step, its number, the tile's ring) for every step of every tile of keys that this block draws; then tells the
+// others that there are no more. By one whole warp.
+template <typename Rule, int kQueryStages, typename Shared, typename Put>
+__device__ __forceinline__ void bring_steps(const BackwardArgs& args, Shared& shared, const Put& put) {
   std::uint32_t number = 0;
   Ring<1> tile;
   while (true) {
     std::int32_t ticket = 0;
     if (thread_index() == 0) ticket = atomicAdd(args.ticket, 1);
     ticket = __shfl_sync(kAllLanes, ticket, 0);
-    if (ticket >= args.tickets) return number;
+    if (ticket >= args.tickets) break;
     __syncwarp();
     if (thread_index() == 0) {
       const auto [head, key_tile] = args.order(ticket);
@@ -45,6 +45,10 @@ __device__ __forceinline__ std::uint32_t for_each_step(const BackwardArgs& args,
     }
     ++tile.number;
   }
+  const Ring<kQueryStages> ring = {number};
+  barrier_wait(shared.query_empty[ring.place()], ring.empty());
+  if (thread_index() == 0) shared.step(number).tile = -1;
+  arrive_as_warp(shared.rows_full[ring.place()]);
 }
 
 // By one thread.
@@ -62,6 +66,19 @@ __device__ __forceinline__ void copy_tile(Tile& tile, const CUtensorMap& map, Ba
                                           std::int32_t head, std::int32_t batch) {
   barrier_expect(full, static_cast<int>(sizeof(Tile)));
   copy_panels(tile, map, full, row, head, batch, kEvictNormal);
+}
+
+// K and V of the tile of keys that a step is the first of, when those of the tile before are no longer needed.
+template <typename Shared>
+__device__ __forceinline__ void bring_keys(const BackwardArgs& args, Shared& shared, const BackwardStep& now,
+                                           const Ring<1>& tile) {
+  barrier_wait(shared.keys_empty, tile.empty());
+  if (elect_one()) {
+    const std::int32_t first = now.work.key_tile * Shared::kKeys;
+    barrier_expect(shared.keys_full, 2 * static_cast<int>(sizeof(typename Shared::KeyTile)));
+    copy_panels(shared.key, args.key, shared.keys_full, first, now.work.kv_head, now.work.batch, kEvictFirst);
+    copy_panels(shared.value, args.value, shared.keys_full, first, now.work.kv_head, now.work.batch, kEvictFirst);
+  }
 }
 
 // The low bits, `count` of them, none to all.

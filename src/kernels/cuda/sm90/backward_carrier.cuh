@@ -42,7 +42,7 @@ class BackwardCarrier {
   __device__ __forceinline__ std::int32_t* add(const BackwardStep& now, std::int32_t* held) {
     std::int32_t* turn = nullptr;
     if (args_.turns != nullptr) {
-      turn = turn_of(now);
+      turn = turn_of<Tiling>(args_, now);
       const std::int32_t before = now.turn * Tiling::kConsumers;
       if (turns_passed(turn) < before) {
         pass_on<0>(held);
@@ -69,11 +69,6 @@ class BackwardCarrier {
     if (turn == nullptr) return;
     bulk_wait<kYounger>();
     release_turn(turn);
-  }
-
-  __device__ __forceinline__ std::int32_t* turn_of(const BackwardStep& step) const {
-    const std::int64_t line = static_cast<std::int64_t>(step.work.batch) * args_.kv_heads * args_.group + step.head;
-    return args_.turns + line * ((args_.query_len - 1) / Tiling::kQueries + 1) + step.tile;
   }
 
   const BackwardArgs& args_;

@@ -6,6 +6,7 @@
 #include <cstdint>
 
 #include "kernels/cuda/sm90/backward_block.cuh"
+#include "kernels/cuda/sm90/backward_scores.cuh"
 
 namespace orrery::kernels::cuda::sm90 {
 
@@ -54,7 +55,8 @@ class BackwardConsumer {
       keep(grad_query);
       finish_grad_query(number - 1, grad_query);
       arrive_as_warp(shared_.keys_empty);
-      if constexpr (!kScaledScores<Element>) scale(grad_key);
+#pragma unroll
+      for (float& grad : grad_key) grad = scaled<Element>(grad, args_.scale);
       finish_keys(shared_.step(number - 1), grad_key, grad_value);
       ++tile.number;
     }
@@ -71,8 +73,12 @@ class BackwardConsumer {
     return shared_.step(number).tile >= 0;
   }
   // The token: who has it may begin dV, dK and dQ.
-  __device__ __forceinline__ void await_token() { named_barrier_sync(kTokens + consumer_, 2 * kWarpgroup); }
-  __device__ __forceinline__ void pass_token() { named_barrier_arrive(kTokens + (1 - consumer_), 2 * kWarpgroup); }
+  __device__ __forceinline__ void await_token() {
+    named_barrier_sync(kTokens + consumer_, 2 * kWarpgroup);
+  }
+  __device__ __forceinline__ void pass_token() {
+    named_barrier_arrive(kTokens + (1 - consumer_), 2 * kWarpgroup);
+  }
 
   // A step, whose S^T has begun; at its end `scores` is that of the next.
   __device__ __forceinline__ void take_step(std::uint32_t number, bool first, bool last, Scores& scores,
@@ -96,8 +102,8 @@ class BackwardConsumer {
     wgmma_wait<0>();
     keep(ds);
     find_grad_scores(ds, scores, rows);
-    pack_scores(left, scores);
-    pack_scores(packed, ds);
+    pack_scores<Element>(left, scores);
+    pack_scores<Element>(packed, ds);
 
     barrier_wait(shared_.scores_empty[stage.place()], stage.empty());
     share(shared_.grad_scores[stage.place()], packed);
@@ -219,11 +225,6 @@ class BackwardConsumer {
     const float4 four = *reinterpret_cast<const float4*>(&row[first_place() + j / 2 * 16]);
     return j % 2 == 0 ? float2{four.x, four.y} : float2{four.z, four.w};
   }
-  // Of a consumer's 64 keys, or of the rows of its half of dQ: a lane has this one, and the eighth behind it.
-  static __device__ __forceinline__ int first_row() {
-    return thread_index() % kWarpgroup / kWarp * 16 + thread_index() % kWarp / 4;
-  }
-
   __device__ __forceinline__ void find_probabilities(Scores& p, const typename Shared::StageRows& rows,
                                                      bool full) const {
 #pragma unroll
@@ -251,26 +252,17 @@ class BackwardConsumer {
     for (float& x : p) x = exp2_approx(x);
   }
 
-  __device__ __forceinline__ float minus_delta(float dp, float delta) const {
-    return kScaledScores<Element> ? fmaf(dp, args_.scale, -delta) : dp - delta;
-  }
   // dS^T from P^T and dP^T, which becomes it.
   __device__ __forceinline__ void find_grad_scores(Scores& ds, const Scores& p,
                                                    const typename Shared::StageRows& rows) const {
 #pragma unroll
     for (int j = 0; j < kQueries / 8; ++j) {
       const float2 delta = pair_of(rows.delta, j);
-      ds[4 * j] = p[4 * j] * minus_delta(ds[4 * j], delta.x);
-      ds[4 * j + 1] = p[4 * j + 1] * minus_delta(ds[4 * j + 1], delta.y);
-      ds[4 * j + 2] = p[4 * j + 2] * minus_delta(ds[4 * j + 2], delta.x);
-      ds[4 * j + 3] = p[4 * j + 3] * minus_delta(ds[4 * j + 3], delta.y);
+      ds[4 * j] = p[4 * j] * minus_delta<Element>(ds[4 * j], delta.x, args_.scale);
+      ds[4 * j + 1] = p[4 * j + 1] * minus_delta<Element>(ds[4 * j + 1], delta.y, args_.scale);
+      ds[4 * j + 2] = p[4 * j + 2] * minus_delta<Element>(ds[4 * j + 2], delta.x, args_.scale);
+      ds[4 * j + 3] = p[4 * j + 3] * minus_delta<Element>(ds[4 * j + 3], delta.y, args_.scale);
     }
-  }
-
-  // As the left operand of a product over the queries.
-  static __device__ __forceinline__ void pack_scores(Packed& packed, const Scores& scores) {
-#pragma unroll
-    for (int i = 0; i < kQueries / 4; ++i) packed[i] = pack<Element>(scores[2 * i], scores[2 * i + 1]);
   }
 
   // Writes a consumer's 64 rows of dS^T.
@@ -289,7 +281,8 @@ class BackwardConsumer {
 
   // Hands a half of dQ to its carrier.
   __device__ __forceinline__ void give_grad_query(std::uint32_t number, QueryGrads& grads) {
-    if constexpr (!kScaledScores<Element>) scale(grads);
+#pragma unroll
+    for (float& grad : grads) grad = scaled<Element>(grad, args_.scale);
     barrier_wait(shared_.grad_query_empty[consumer_], Ring<1>{number}.empty());
     // A lane has two of the four floats of a chunk; chunks are exchanged by chunk ^= row % 8. Half a warp writes at a
     // time: four rows, two chunks of each. Were these the same chunks in all rows, rows would meet in the same banks;
@@ -315,13 +308,8 @@ class BackwardConsumer {
     arrive_as_warp(shared_.grad_query_full[consumer_]);
   }
 
-  template <int kCount>
-  __device__ __forceinline__ void scale(float (&grads)[kCount]) const {
-#pragma unroll
-    for (float& x : grads) x *= args_.scale;
-  }
-
-  // dK and dV leave for the rows that this block alone owns.
+  // dK and dV leave for the rows that this block alone owns. Why not by leave_keys() (backward_scores.cuh): with it the
+  // loop over steps is compiled to other code, which is not timed yet.
   __device__ __forceinline__ void finish_keys(const BackwardStep& now, const KeyGrads& grad_key,
                                               const KeyGrads& grad_value) const {
     switch (args_.key_gradients) {

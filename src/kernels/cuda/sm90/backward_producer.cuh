@@ -25,13 +25,9 @@ class BackwardProducer {
 
   // By the whole warp.
   __device__ __forceinline__ void run() {
-    const std::uint32_t number = for_each_step<Rule>(
+    bring_steps<Rule, Tiling::kQueryStages>(
         args_, shared_,
-        [this](const BackwardStep& now, std::uint32_t step, const Ring<1>& tile) { put(now, step, tile); });
-    const QueryStage ring = {number};
-    barrier_wait(shared_.query_empty[ring.place()], ring.empty());
-    if (thread_index() == 0) shared_.step(number).tile = -1;
-    arrive_as_warp(shared_.rows_full[ring.place()]);
+        [this](const BackwardStep& now, std::uint32_t number, const Ring<1>& tile) { put(now, number, tile); });
   }
 
  private:
@@ -56,16 +52,7 @@ class BackwardProducer {
       copy_tile(shared_.query[queries.place()], args_.query, shared_.query_full[queries.place()], first_query, now.head,
                 now.work.batch);
     }
-    if (now.first) {
-      barrier_wait(shared_.keys_empty, tile.empty());
-      if (elect_one()) {
-        barrier_expect(shared_.keys_full, 2 * static_cast<int>(sizeof(typename Shared::KeyTile)));
-        copy_panels(shared_.key, args_.key, shared_.keys_full, now.work.key_tile * kKeys, now.work.kv_head,
-                    now.work.batch, kEvictFirst);
-        copy_panels(shared_.value, args_.value, shared_.keys_full, now.work.key_tile * kKeys, now.work.kv_head,
-                    now.work.batch, kEvictFirst);
-      }
-    }
+    if (now.first) bring_keys(args_, shared_, now, tile);
     barrier_wait(shared_.grad_out_empty[stage.place()], stage.empty());
     if (elect_one()) {
       copy_tile(shared_.grad_out[stage.place()], args_.grad_out, shared_.grad_out_full[stage.place()], first_query,

@@ -29,7 +29,7 @@ class WideCarrier {
       if (now.tile < 0) break;
       std::int32_t* turn = nullptr;
       if (args_.turns != nullptr) {
-        turn = turn_of(now);
+        turn = turn_of<Tiling>(args_, now, kConsumer);  // the two consumers' columns have turns of their own
         if (lane == 0 && now.first) wait_for_turn(turn, now.turn);
         __syncwarp();
       }
@@ -61,7 +61,7 @@ class WideCarrier {
           // dQ.
           if (!now.last) {
             const BackwardStep next = shared_.step(number + 1);
-            wait_for_turn(turn_of(next), next.turn);
+            wait_for_turn(turn_of<Tiling>(args_, next, kConsumer), next.turn);
           }
         }
         __syncwarp();
@@ -71,13 +71,6 @@ class WideCarrier {
   }
 
  private:
-  // The two consumers' columns have turns of their own.
-  __device__ __forceinline__ std::int32_t* turn_of(const BackwardStep& step) const {
-    const std::int64_t heads = args_.kv_heads * args_.group, lines = args_.batch * heads;
-    const std::int64_t line = kConsumer * lines + step.work.batch * heads + step.head;
-    return args_.turns + line * ((args_.query_len - 1) / Tiling::kQueries + 1) + step.tile;
-  }
-
   const BackwardArgs& args_;
   Shared& shared_;
 };

@@ -24,13 +24,9 @@ class WideProducer {
 
   // By the whole warp.
   __device__ __forceinline__ void run() {
-    const std::uint32_t number = for_each_step<Rule>(
+    bring_steps<Rule, Tiling::kQueryStages>(
         args_, shared_,
-        [this](const BackwardStep& now, std::uint32_t step, const Ring<1>& tile) { put(now, step, tile); });
-    const Stage ring = {number};
-    barrier_wait(shared_.query_empty[ring.place()], ring.empty());
-    if (thread_index() == 0) shared_.step(number).tile = -1;
-    arrive_as_warp(shared_.rows_full[ring.place()]);
+        [this](const BackwardStep& now, std::uint32_t number, const Ring<1>& tile) { put(now, number, tile); });
   }
 
   // The other warp: dO of the steps that the first finds. Alone, a warp would wait for a place of dO before it brings
@@ -84,16 +80,7 @@ class WideProducer {
     if (elect_one()) {
       copy_tile(query, args_.query, dead ? shared_.landed[0] : query_full, first_query, now.head, now.work.batch);
     }
-    if (now.first) {
-      barrier_wait(shared_.keys_empty, tile.empty());
-      if (elect_one()) {
-        barrier_expect(shared_.keys_full, 2 * static_cast<int>(sizeof(typename Shared::KeyTile)));
-        copy_panels(shared_.key, args_.key, shared_.keys_full, now.work.key_tile * kKeys, now.work.kv_head,
-                    now.work.batch, kEvictFirst);
-        copy_panels(shared_.value, args_.value, shared_.keys_full, now.work.key_tile * kKeys, now.work.kv_head,
-                    now.work.batch, kEvictFirst);
-      }
-    }
+    if (now.first) bring_keys(args_, shared_, now, tile);
     auto& rows = shared_.rows[stage.place()];
 #pragma unroll
     for (int i = 0; i < kLaneRows; ++i) {
