@@ -17,13 +17,7 @@ namespace {
 Row bench_problem(World& world, const Options& options) {
   std::optional<Inputs> inputs;
   together(world, [&] { inputs.emplace(generated_problem(options), options.seed); });
-  WorkloadOptions how;
-  how.plan = {.layout = options.layout, .strategy = options.strategy, .backward = options.backward};
-  how.attention.threads = options.threads;
-  how.attention.device = choose_device(world, options, inputs->problem());
-  how.attention.sm_margin = options.sm_margin;
-  how.attention.portable_kernels = options.portable_kernels;
-  how.prove = options.prove;
+  const WorkloadOptions how = workload_options(world, options, inputs->problem());
   Workload workload(world, *inputs, how);
   const Measured measured = measure(workload, options.repeat.value_or(3), options.warmup.value_or(1), true);
   const Report report = make_report(workload, *inputs, options.threads, measured, options.verify);

@@ -20,15 +20,6 @@ AttentionProblem tiny_problem(const World& world, const Options& options) {
   return generated_problem(options, {.seq_len = 8 * world.world_size(), .heads = 1, .head_dim = 16});
 }
 
-WorkloadOptions how_to_run(World& world, const Options& options, const AttentionProblem& problem) {
-  WorkloadOptions how;
-  how.plan = {.layout = options.layout, .strategy = options.strategy};
-  how.attention.device = choose_device(world, options, problem);
-  how.attention.sm_margin = options.sm_margin;
-  how.attention.portable_kernels = options.portable_kernels;
-  return how;
-}
-
 Row per_step_row(std::string name, const Report& report, double seconds_per_run, const std::string& against) {
   const double seconds = seconds_per_run / static_cast<double>(report.costs.steps);
   Row row = make_row("overhead", std::move(name), report);
@@ -46,7 +37,8 @@ Row per_step_row(std::string name, const Report& report, double seconds_per_run,
 Row step_row(World& world, const Options& options) {
   std::optional<Inputs> inputs;
   together(world, [&] { inputs.emplace(tiny_problem(world, options), options.seed); });
-  const WorkloadOptions how = how_to_run(world, options, inputs->problem());
+  WorkloadOptions how = workload_options(world, options, inputs->problem());
+  how.plan.backward = false;
   Workload workload(world, *inputs, how);
   const Measured measured =
       measure(workload, options.repeat.value_or(kRepeat), options.warmup.value_or(kWarmup), false);
@@ -78,7 +70,7 @@ double host_seconds(const Options& options, const std::function<void()>& call, c
 // as one CUDA graph, which gives the results that are verified.
 std::vector<Row> host_rows(World& solo, const Options& options) {
   const Inputs inputs(tiny_problem(solo, options), options.seed);
-  WorkloadOptions how = how_to_run(solo, options, inputs.problem());
+  WorkloadOptions how = workload_options(solo, options, inputs.problem());
   if (how.attention.device.kind == DeviceKind::cpu) return {};
   how.plan.backward = true;
   DeviceStream stream(how.attention.device);

@@ -47,13 +47,7 @@ std::vector<Row> bench_ring(World& world, const Options& options) {
     if (world.world_size() < 2) refuse("--suite ring needs two ranks or more: mpirun -n 2, or --ranks 2");
     inputs.emplace(generated_problem(options, {.seq_len = 32768}), options.seed);
   });
-  WorkloadOptions how;
-  how.plan = {.layout = options.layout, .strategy = options.strategy, .backward = options.backward};
-  how.attention.threads = options.threads;
-  how.attention.device = choose_device(world, options, inputs->problem());
-  how.attention.sm_margin = options.sm_margin;
-  how.attention.portable_kernels = options.portable_kernels;
-  how.prove = options.prove;
+  const WorkloadOptions how = workload_options(world, options, inputs->problem());
   Workload workload(world, *inputs, how);
 
   const int repeat = options.repeat.value_or(3), warmup = options.warmup.value_or(0);

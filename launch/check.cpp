@@ -54,7 +54,10 @@ int check(const Options& options) {
   check_writable(options.json);
   const Inputs inputs(options);
   const Plan plan = make_plan(inputs.problem(), Topology::single_node(options.world_size),
-                              {.layout = options.layout, .strategy = options.strategy, .backward = options.backward});
+                              {.layout = options.layout,
+                               .strategy = options.strategy,
+                               .backward = options.backward,
+                               .keys_per_step = options.keys_per_step.value_or(0)});
 
   const auto began = std::chrono::steady_clock::now();
   const std::vector<Finding> findings = check(plan);

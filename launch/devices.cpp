@@ -1,5 +1,6 @@
 #include "launch/devices.hpp"
 
+#include <algorithm>
 #include <charconv>
 #include <cstdlib>
 #include <cstring>
@@ -57,7 +58,29 @@ std::optional<std::pair<int, int>> sharers(World& world, const Options& options,
   return std::nullopt;
 }
 
+// Enough for the kernels to forget that they fetch and put back the state of their rows.
+constexpr std::int64_t kKeysPerStep = 32768;
+
+// This rank's device reaches those of all ranks without PCIe, as far as this process sees. Collective.
+bool reaches_all(World& world, Device device) {
+  const std::vector<CudaDeviceInfo> mine = cuda_devices();
+  bool all = true;
+  for (const std::string& uuid : all_gather(world, mine.at(static_cast<std::size_t>(device.index)).uuid)) {
+    const auto peer = std::find_if(mine.begin(), mine.end(), [&](const auto& info) { return info.uuid == uuid; });
+    all = all && peer != mine.end() && joined(device, {DeviceKind::cuda, static_cast<int>(peer - mine.begin())});
+  }
+  return all;
+}
+
 }  // namespace
+
+std::int64_t choose_keys_per_step(World& world, const Options& options, Device device) {
+  if (options.keys_per_step) return *options.keys_per_step;
+  if (device.kind == DeviceKind::cpu) return 0;
+  bool all = true;
+  for (const double reaches : all_gather(world, reaches_all(world, device) ? 1.0 : 0.0)) all = all && reaches != 0;
+  return all ? kKeysPerStep : 0;
+}
 
 Device choose_device(World& world, const Options& options, const AttentionProblem& problem) {
   if (options.device == "cpu") return {};

@@ -14,6 +14,10 @@ namespace orrery::launch {
 // Collective. With --device auto a CPU wherever a rank could not have a device; with --device cuda that is refused.
 Device choose_device(World& world, const Options& options, const AttentionProblem& problem);
 
+// Collective. What --keys-per-step says. auto: ranks whose devices reach each other fast take blocks together, for then
+// more of them have come by the time they are wanted than one.
+std::int64_t choose_keys_per_step(World& world, const Options& options, Device device);
+
 // "cpu", or the name of the CUDA device.
 std::string device_name(Device device);
 // "9.0" of 90.

@@ -106,6 +106,10 @@ constexpr std::array kOptionTable = {
         "of a CUDA device: best, its own where it has some, or portable, of every device (ORRERY_KERNELS, best)"},
     OptionInfo{kPlacement, kPlans, "layout", "LAYOUT", "auto, contiguous, zigzag or striped[:B] (auto)"},
     OptionInfo{kPlacement, kPlans, "strategy", "NAME", "auto, ring or gather (auto)"},
+    OptionInfo{
+        kPlacement, kPlans, "keys-per-step", "N",
+        "keys up to which a forward ring computes with several blocks at once; auto: 32768 where CUDA devices are "
+        "joined by NVLink or shared, else 0, a block at a time (auto)"},
 
     OptionInfo{kTrust, kMeasures, "verify", "MODE", "against float64: none, sample or full (sample)"},
     OptionInfo{kTrust, kMeasures, "check", nullptr, "prove the plan before it runs (ORRERY_CHECK)"},

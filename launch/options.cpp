@@ -151,6 +151,9 @@ void read_placement(const Given& given, const Env& env, Options& options) {
   options.threads = given.integer<int>("threads", 1, 1024).value_or(env.threads);
   options.layout = given.string("layout").value_or("auto");
   options.strategy = given.string("strategy").value_or("auto");
+  if (given.string("keys-per-step").value_or("auto") != "auto") {
+    options.keys_per_step = given.integer<std::int64_t>("keys-per-step", 0);
+  }
 }
 
 void read_device(const Given& given, const Env& env, Options& options) {

@@ -67,6 +67,7 @@ Json to_json(const Report& report) {
             {"layout", report.plan.layout.text()},
             {"world_size", report.plan.topology.world_size},
             {"device", to_string(report.device.kind)},
+            {"keys_per_step", report.plan.options.keys_per_step},
             {"sm_margin", report.sm_margin},
             {"kernels", kernels_json(report)},
             {"steps", report.costs.steps},

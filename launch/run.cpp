@@ -70,14 +70,8 @@ int run(World& world, const Options& options) {
     inputs.emplace(options);
   });
 
-  WorkloadOptions how;
-  how.plan = {.layout = options.layout, .strategy = options.strategy, .backward = options.backward};
-  how.attention.threads = options.threads;
+  WorkloadOptions how = workload_options(world, options, inputs->problem());
   how.attention.record_steps = !options.trace.empty();
-  how.attention.device = choose_device(world, options, inputs->problem());
-  how.attention.sm_margin = options.sm_margin;
-  how.attention.portable_kernels = options.portable_kernels;
-  how.prove = options.prove;
   Workload workload(world, *inputs, how);
   const Measured measured = measure(workload, options.repeat.value_or(1), options.warmup.value_or(0), true);
   const Report report = make_report(workload, *inputs, options.threads, measured, options.verify);

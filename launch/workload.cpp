@@ -2,6 +2,7 @@
 
 #include <chrono>
 
+#include "launch/devices.hpp"
 #include "launch/ranks.hpp"
 #include "launch/text.hpp"
 #include "orrery/check.hpp"
@@ -21,6 +22,18 @@ void alone(const Body& body) {
 }
 
 }  // namespace
+
+WorkloadOptions workload_options(World& world, const Options& options, const AttentionProblem& problem) {
+  WorkloadOptions how;
+  how.attention.threads = options.threads;
+  how.attention.device = choose_device(world, options, problem);
+  how.attention.sm_margin = options.sm_margin;
+  how.attention.portable_kernels = options.portable_kernels;
+  how.plan = {.layout = options.layout, .strategy = options.strategy, .backward = options.backward};
+  how.plan.keys_per_step = choose_keys_per_step(world, options, how.attention.device);
+  how.prove = options.prove;
+  return how;
+}
 
 Workload::Workload(World& world, const Inputs& inputs, const WorkloadOptions& options)
     : world_(world), device_(options.attention.device), sm_margin_(options.attention.sm_margin) {

@@ -19,6 +19,10 @@ struct WorkloadOptions {
   bool prove = false;  // the plan, before it runs
 };
 
+// Collective. What the options ask for: the device that this rank computes on, and a plan that suits how these are
+// joined.
+WorkloadOptions workload_options(World& world, const Options& options, const AttentionProblem& problem);
+
 class Workload {
  public:
   // Collective. Plans, fills the inputs with this rank's rows, and binds.

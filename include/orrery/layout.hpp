@@ -32,6 +32,8 @@ class Layout {
   std::vector<Span> shard(int rank) const;
   std::int64_t tokens(int rank) const;
   std::int64_t max_tokens() const;
+  // True for stripes: positions of all ranks alternate.
+  bool interleaves() const { return kind_ == Kind::striped; }
 
   // The positions of ranks first, first+1, ..., first+count-1 (mod world_size) as sorted, disjoint spans. May include
   // positions of other ranks where stripes interleave; O(1) spans per document, whatever the count.

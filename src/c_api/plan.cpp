@@ -33,7 +33,8 @@ PlanOptions options_of(const orrery_plan_options* options) {
   return {.layout = text_or(given.layout, "auto"),
           .strategy = text_or(given.strategy, "auto"),
           .backward = given.backward != 0,
-          .keep_key_value = given.keep_key_value != 0};
+          .keep_key_value = given.keep_key_value != 0,
+          .keys_per_step = given.keys_per_step};
 }
 
 template <typename Tell>

@@ -40,6 +40,14 @@ std::vector<CudaDeviceInfo> cuda_devices() {
   return devices;
 }
 
+bool joined(Device first, Device second) {
+  if (first == second) return true;
+  int atomics = 0;  // which devices have on each other's memory over NVLink, not over PCIe
+  ORRERY_CUDA_CHECK(
+      cudaDeviceGetP2PAttribute(&atomics, cudaDevP2PAttrNativeAtomicSupported, first.index, second.index));
+  return atomics != 0;
+}
+
 std::string cuda_runtime_version() {
   return version_text(CUDART_VERSION);
 }

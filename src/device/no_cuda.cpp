@@ -18,6 +18,9 @@ bool has_cuda_backend() {
 std::vector<CudaDeviceInfo> cuda_devices() {
   return {};
 }
+bool joined(Device first, Device second) {
+  return first == second;
+}
 std::string cuda_runtime_version() {
   return "none";
 }

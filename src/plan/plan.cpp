@@ -32,6 +32,11 @@ Choice choose(const Mask& mask, const PlanOptions& options) {
   return choice;
 }
 
+Placement placement(const Plan& plan) {
+  return {plan.problem, plan.layout, plan.topology, plan.options.backward && plan.options.keep_key_value,
+          plan.options.keys_per_step};
+}
+
 }  // namespace
 
 Plan make_plan(const AttentionProblem& problem, const Topology& topology, const PlanOptions& options) {
@@ -41,21 +46,21 @@ Plan make_plan(const AttentionProblem& problem, const Topology& topology, const 
   Plan plan{problem,         topology,      Layout::make(choice.layout, problem.mask, topology.world_size),
             choice.strategy, choice.reason, options};
   const Strategy& strategy = find_strategy(plan.strategy);
-  const std::string reason =
-      strategy.rejects({plan.problem, plan.layout, plan.topology, options.backward && options.keep_key_value});
+  if (options.keys_per_step < 0) refuse(options.keys_per_step, " keys a step");
+  const std::string reason = strategy.rejects(placement(plan));
   if (!reason.empty()) refuse("strategy ", strategy.name, " cannot serve this problem: ", reason);
   return plan;
 }
 
 RankProgram Plan::program(int rank, Pass pass) const {
   ORRERY_CHECK(rank >= 0 && rank < topology.world_size, "no rank ", rank, " of ", topology.world_size);
-  return find_strategy(strategy).build({problem, layout, topology, options.backward && options.keep_key_value}, pass,
-                                       rank);
+  return find_strategy(strategy).build(placement(*this), pass, rank);
 }
 
 std::string Plan::text() const {
   return concat(problem.text(), " world_size=", topology.world_size, " layout=", layout.text(), " strategy=", strategy,
-                " backward=", options.backward ? 1 : 0, " keep_key_value=", options.keep_key_value ? 1 : 0);
+                " backward=", options.backward ? 1 : 0, " keep_key_value=", options.keep_key_value ? 1 : 0,
+                " keys_per_step=", options.keys_per_step);
 }
 
 }  // namespace orrery

@@ -29,6 +29,12 @@ constexpr int kGradientLane = 1;
 // Over the whole ring at least this many pieces, so that what cannot be hidden, one piece, is a small part of the time.
 constexpr int kPiecesAround = 8;
 
+// Forward, blocks are taken together (keys_per_step) in at most so many times as large groups from one to the next, for
+// a group arrives while the one before it is computed. The first is a rank's own block.
+constexpr int kGrowth = 3;
+// Blocks of more spans are not; nor are stripes, of which a query would still see one in P.
+constexpr std::size_t kMaxSpansJoined = 16;
+
 // A part of a block that is moved and computed as one.
 struct Piece {
   KvHeads heads;
@@ -47,6 +53,7 @@ class RingProgram {
         keep_(placement.keep_key_value && world_ > 1),
         spans_(layout_.shard(rank)),
         tokens_(layout_.tokens(rank)),
+        max_tokens_(layout_.max_tokens()),
         keeps_next_(kept(rank_at(1))),
         program_(pass, rank, world_) {}
 
@@ -85,7 +92,7 @@ class RingProgram {
   int slot(std::array<int, 2>& slots, int which, std::string_view name, BufferKind kind, BufferRole role, Dtype dtype) {
     int& id = slots[static_cast<std::size_t>(which)];
     if (id < 0) {
-      id = program_.buffer(std::string(name) + (which == 0 ? "_a" : "_b"), kind, role, dtype, layout_.max_tokens(),
+      id = program_.buffer(std::string(name) + (which == 0 ? "_a" : "_b"), kind, role, dtype, max_tokens_,
                            problem_.kv_heads);
     }
     return id;
@@ -97,7 +104,7 @@ class RingProgram {
   const int world_, rank_;
   const bool keep_;
   const std::vector<Span> spans_;
-  const std::int64_t tokens_;
+  const std::int64_t tokens_, max_tokens_;
   const bool keeps_next_;  // the next rank's block is kept here
   ProgramBuilder program_;
 };
@@ -105,38 +112,155 @@ class RingProgram {
 class Forward : RingProgram {
  public:
   Forward(const Placement& placement, int rank)
-      : RingProgram(placement, Pass::forward, rank), buffers_(add_forward_buffers(program_, problem_, tokens_)) {}
+      : RingProgram(placement, Pass::forward, rank),
+        buffers_(add_forward_buffers(program_, problem_, tokens_)),
+        joined_(most_joined(placement.keys_per_step)) {
+    make_groups();
+  }
 
   RankProgram build() && {
-    exchange(0);
+    receive(1);
     program_.add(Clear{program_.all(buffers_.state)});
     emit_attend(program_, problem_, buffers_, spans_, spans_, {buffers_.key_value}, all_heads());
-    for (int step = 1; step < world_; ++step) {
-      exchange(step);
-      const int source = rank_at(-step);
-      if (!travel_.needs(rank_, source)) continue;
-      for (int p = 0; p < pieces(1); ++p) {
-        const KvHeads heads = piece(p, pieces(1), source).heads;
-        emit_attend(program_, problem_, buffers_, spans_, layout_.shard(source), {block(step), 0, heads.begin}, heads);
-      }
+    for (std::size_t g = 1; g < groups_.size(); ++g) {
+      receive(g + 1);
+      for (int p = 0; p < pieces(1); ++p) attend(groups_[g], head_piece(p));
     }
     program_.add(Normalize{program_.all(buffers_.output), program_.all(buffers_.state)});
     return std::move(program_).finish();
   }
 
  private:
-  // The buffer that holds the block of this step. The last one may be kept, in slot a.
-  int block(int step) {
-    if (step == 0) return buffers_.key_value;
-    const int which = mod(world_ - 1 - step, 2);
-    const bool keeps = which == 0 && keeps_next_;
-    return slot(slots_, which, "key_value", BufferKind::key_value, keeps ? BufferRole::kept : BufferRole::workspace,
-                problem_.dtype);
+  // Rows of the block of a step, and the row of their buffer at which they begin.
+  struct Run {
+    int step;
+    Range rows;
+    std::int64_t at;
+  };
+  // The blocks of some steps, side by side in one buffer, which are computed as one.
+  struct Group {
+    int first, last;  // steps
+    std::vector<Run> runs = {};
+    std::vector<Span> spans = {};  // of all rows; none when this rank needs none of the blocks
+    std::int64_t tokens = 0;
+    int slot = 0;
+  };
+
+  // How many blocks may be joined.
+  std::int64_t most_joined(std::int64_t keys_per_step) const {
+    const std::int64_t most = keys_per_step / std::max<std::int64_t>(max_tokens_, 1);
+    if (most <= 1 || world_ <= 2 || layout_.interleaves()) return 1;
+    for (int rank = 0; rank < world_; ++rank) {
+      if (layout_.shard(rank).size() > kMaxSpansJoined) return 1;
+    }
+    return most;
+  }
+  bool joins() const { return joined_ > 1; }
+  bool keeps_last_apart() const { return joins() && keeps_next_; }
+
+  // Groups of all steps; the first is this rank's own block. A block that is kept for the backward pass stays by
+  // itself.
+  void make_groups() {
+    const int free = keeps_last_apart() ? world_ - 1 : world_;
+    for (int step = 0, count = 1; step < world_; step += count) {
+      const bool may = step > 0 && step < free;
+      count = may ? static_cast<int>(std::min<std::int64_t>({joined_, kGrowth * count, free - step})) : 1;
+      group_of_step_.insert(group_of_step_.end(), static_cast<std::size_t>(count), groups_.size());
+      groups_.push_back(count == 1 ? block(step) : blocks(step, step + count - 1));
+    }
+    // Groups take turns in two slots, so that the last lies in slot 0; a last one that is kept has that to itself.
+    const int last = static_cast<int>(groups_.size()) - 1;
+    for (int g = last; g > 0; --g) {
+      const int turn = last - g;
+      groups_[static_cast<std::size_t>(g)].slot = keeps_last_apart() && turn > 0 ? 1 + (turn - 1) % 2 : turn % 2;
+    }
+  }
+
+  // A single block lies as its owner has it.
+  Group block(int step) const {
+    const int source = rank_at(-step);
+    Group group{step, step, {{step, {0, layout_.tokens(source)}, 0}}};
+    group.tokens = max_tokens_;
+    if (travel_.needs(rank_, source)) group.spans = layout_.shard(source);
+    return group;
+  }
+
+  // Of several, the rows that arrive here lie in the order of their positions: so a query sees one interval of them.
+  Group blocks(int first, int last) const {
+    Group group{first, last};
+    for (int step = first; step <= last; ++step) {
+      const int source = rank_at(-step);
+      if (!travel_.needs(rank_, source)) continue;
+      for (const Range& rows : apart(travel_.ahead(rank_, source), source)) group.runs.push_back({step, rows, 0});
+    }
+    const auto position = [&](const Run& run) { return layout_.position(rank_at(-run.step), run.rows.begin); };
+    std::sort(group.runs.begin(), group.runs.end(),
+              [&](const Run& a, const Run& b) { return position(a) < position(b); });
+    for (Run& run : group.runs) {
+      run.at = group.tokens;
+      group.tokens += run.rows.size();
+      for (const Span& span : slice(layout_.shard(rank_at(-run.step)), run.rows)) group.spans.push_back(span);
+    }
+    return group;
+  }
+
+  // Rows of a block, where blocks are joined span by span, for they may lie apart at either end of a transfer.
+  Ranges apart(const Ranges& rows, int source) const {
+    if (!joins()) return rows;
+    Ranges cut;
+    std::int64_t begin = 0;
+    for (const Span& span : layout_.shard(source)) {
+      for (const Range& r : clip(rows, {begin, begin + span.count})) cut.push_back(r);
+      begin += span.count;
+    }
+    return cut;
+  }
+
+  KvHeads head_piece(int p) const { return piece(p, pieces(1), rank_).heads; }
+
+  // Where a group lies; a slot is made when the first block arrives in it.
+  int buffer(const Group& group) {
+    if (group.first == 0) return buffers_.key_value;
+    int& id = slots_[static_cast<std::size_t>(group.slot)];
+    if (id < 0) {
+      std::int64_t tokens = 0;
+      for (const Group& g : groups_) {
+        if (g.first > 0 && g.slot == group.slot) tokens = std::max(tokens, g.tokens);
+      }
+      const BufferRole role = group.slot == 0 && keeps_next_ ? BufferRole::kept : BufferRole::workspace;
+      id = program_.buffer(std::string("key_value_") + "abc"[group.slot], BufferKind::key_value, role, problem_.dtype,
+                           tokens, problem_.kv_heads);
+    }
+    return id;
+  }
+
+  void attend(const Group& group, KvHeads heads) {
+    if (group.spans.empty()) return;
+    emit_attend(program_, problem_, buffers_, spans_, group.spans, {buffer(group), 0, heads.begin}, heads);
+  }
+
+  // Adds transfers of these rows of the block of a step.
+  void transfer(std::vector<Transfer>& list, int step, const Ranges& rows, KvHeads heads, int peer) {
+    const Group& group = groups_[group_of_step_[static_cast<std::size_t>(step)]];
+    for (const Range& wanted : apart(rows, rank_at(-step))) {
+      for (const Run& run : group.runs) {
+        if (run.step != step) continue;
+        for (const Range& r : clip({wanted}, run.rows)) {
+          list.push_back(
+              {{buffer(group), run.at + r.begin - run.rows.begin, r.size(), heads.begin, heads.count}, peer});
+        }
+      }
+    }
+  }
+
+  // Receives the blocks of a group, one after the other, while those before them are passed on.
+  void receive(std::size_t g) {
+    if (g >= groups_.size()) return;
+    for (int step = groups_[g].first; step <= groups_[g].last; ++step) exchange(step - 1);
   }
 
   // Moves blocks so that every rank that needs one at step + 1 has it.
   void exchange(int step) {
-    if (step + 1 >= world_) return;
     const int next = rank_at(1), previous = rank_at(-1);
     const int here = rank_at(-step), coming = rank_at(-step - 1);
     const int far = rank_at(step + 1);  // holds this rank's own block at the next step
@@ -148,17 +272,20 @@ class Forward : RingProgram {
     const Ranges afresh = sends_afresh ? travel_.ahead(far, rank_) : Ranges{};
     const Ranges arriving = receives ? travel_.ahead(rank_, coming) : Ranges{};
     for (int p = 0; p < pieces(1); ++p) {
-      const auto part = [&](int source) { return piece(p, pieces(1), source); };
+      const KvHeads heads = head_piece(p);
       Exchange e{.lane = kKeyValueLane};
-      if (passes_on) transfers(e.sends, block(step), on, part(here), next);
-      if (sends_afresh) transfers(e.sends, buffers_.key_value, afresh, part(rank_), far);
-      if (receives) transfers(e.receives, block(step + 1), arriving, part(coming), from_ring ? previous : coming);
+      if (passes_on) transfer(e.sends, step, on, heads, next);
+      if (sends_afresh) transfer(e.sends, 0, afresh, heads, far);
+      if (receives) transfer(e.receives, step + 1, arriving, heads, from_ring ? previous : coming);
       program_.add(std::move(e));
     }
   }
 
   ForwardBuffers buffers_;
-  std::array<int, 2> slots_ = {-1, -1};
+  const std::int64_t joined_;  // at most so many blocks in a group
+  std::vector<Group> groups_;
+  std::vector<std::size_t> group_of_step_;
+  std::array<int, 3> slots_ = {-1, -1, -1};
 };
 
 class Backward : RingProgram {
