@@ -58,28 +58,29 @@ std::optional<std::pair<int, int>> sharers(World& world, const Options& options,
   return std::nullopt;
 }
 
-// Enough for the kernels to forget that they fetch and put back the state of their rows.
-constexpr std::int64_t kKeysPerStep = 32768;
+// Copies inside a device, and one way between two that NVLink joins, as NCCL reaches it.
+constexpr double kInsideDevice = 1e12, kNvlink = 3e11;
 
-// This rank's device reaches those of all ranks without PCIe, as far as this process sees. Collective.
-bool reaches_all(World& world, Device device) {
-  const std::vector<CudaDeviceInfo> mine = cuda_devices();
-  bool all = true;
-  for (const std::string& uuid : all_gather(world, mine.at(static_cast<std::size_t>(device.index)).uuid)) {
-    const auto peer = std::find_if(mine.begin(), mine.end(), [&](const auto& info) { return info.uuid == uuid; });
-    all = all && peer != mine.end() && joined(device, {DeviceKind::cuda, static_cast<int>(peer - mine.begin())});
+// What this rank's device sends to any other's, as far as this process sees them; 0 when it does not know.
+double rate_to_all(const std::vector<std::string>& uuids, Device device) {
+  const std::vector<CudaDeviceInfo> visible = cuda_devices();
+  double rate = kInsideDevice;
+  for (const std::string& uuid : uuids) {
+    const auto peer = std::find_if(visible.begin(), visible.end(), [&](const auto& info) { return info.uuid == uuid; });
+    const auto index = static_cast<int>(peer - visible.begin());
+    if (peer == visible.end() || !joined(device, {DeviceKind::cuda, index})) return 0;
+    if (index != device.index) rate = kNvlink;
   }
-  return all;
+  return rate;
 }
 
 }  // namespace
 
-std::int64_t choose_keys_per_step(World& world, const Options& options, Device device) {
-  if (options.keys_per_step) return *options.keys_per_step;
-  if (device.kind == DeviceKind::cpu) return 0;
-  bool all = true;
-  for (const double reaches : all_gather(world, reaches_all(world, device) ? 1.0 : 0.0)) all = all && reaches != 0;
-  return all ? kKeysPerStep : 0;
+LinkRate device_link_rate(World& world, Device device) {
+  if (device.kind == DeviceKind::cpu || world.topology().nodes() > 1) return {};
+  const std::string uuid = cuda_devices().at(static_cast<std::size_t>(device.index)).uuid;
+  const std::vector<double> rates = all_gather(world, rate_to_all(all_gather(world, uuid), device));
+  return {*std::min_element(rates.begin(), rates.end()), 0};
 }
 
 Device choose_device(World& world, const Options& options, const AttentionProblem& problem) {

@@ -7,6 +7,7 @@
 #include "launch/options.hpp"
 #include "orrery/device.hpp"
 #include "orrery/problem.hpp"
+#include "orrery/topology.hpp"
 #include "orrery/world.hpp"
 
 namespace orrery::launch {
@@ -14,9 +15,9 @@ namespace orrery::launch {
 // Collective. With --device auto a CPU wherever a rank could not have a device; with --device cuda that is refused.
 Device choose_device(World& world, const Options& options, const AttentionProblem& problem);
 
-// Collective. What --keys-per-step says. auto: ranks whose devices reach each other fast take blocks together, for then
-// more of them have come by the time they are wanted than one.
-std::int64_t choose_keys_per_step(World& world, const Options& options, Device device);
+// Collective. What a rank's device sends to another on its node, where that is known: all are one device, or joined by
+// NVLink.
+LinkRate device_link_rate(World& world, Device device);
 
 // "cpu", or the name of the CUDA device.
 std::string device_name(Device device);

@@ -108,7 +108,7 @@ constexpr std::array kOptionTable = {
     OptionInfo{kPlacement, kPlans, "strategy", "NAME", "auto, ring or gather (auto)"},
     OptionInfo{
         kPlacement, kPlans, "keys-per-step", "N",
-        "keys up to which a forward ring computes with several blocks at once; auto: 32768 where CUDA devices are "
+        "keys up to which a forward ring computes with several blocks at once; auto: 65536 where CUDA devices are "
         "joined by NVLink or shared, else 0, a block at a time (auto)"},
 
     OptionInfo{kTrust, kMeasures, "verify", "MODE", "against float64: none, sample or full (sample)"},

@@ -10,6 +10,9 @@
 namespace orrery::launch {
 namespace {
 
+// Enough for kernels to forget that they fetch and put back the state of their rows.
+constexpr std::int64_t kKeysPerStep = 65536;
+
 // What fails in a run is this rank's alone, but ranks refuse a run together, before its first transfer.
 template <typename Body>
 void alone(const Body& body) {
@@ -30,7 +33,8 @@ WorkloadOptions workload_options(World& world, const Options& options, const Att
   how.attention.sm_margin = options.sm_margin;
   how.attention.portable_kernels = options.portable_kernels;
   how.plan = {.layout = options.layout, .strategy = options.strategy, .backward = options.backward};
-  how.plan.keys_per_step = choose_keys_per_step(world, options, how.attention.device);
+  how.link = device_link_rate(world, how.attention.device);
+  how.plan.keys_per_step = options.keys_per_step.value_or(how.link.bytes_per_second > 0 ? kKeysPerStep : 0);
   how.prove = options.prove;
   return how;
 }
@@ -41,7 +45,9 @@ Workload::Workload(World& world, const Inputs& inputs, const WorkloadOptions& op
   // all have looked.
   for (int i = 0; i < 2; ++i) together(world, [&] { device_bytes_before_ = memory_in_use(device_); });
   together(world, [&] {
-    plan_.emplace(make_plan(inputs.problem(), world.topology(), options.plan));
+    Topology topology = world.topology();
+    topology.inside_node = options.link;
+    plan_.emplace(make_plan(inputs.problem(), topology, options.plan));
     positions_ = plan_->layout.shard(world.rank());
     make_tensors();
     inputs.fill(tensors_, positions_, device_);

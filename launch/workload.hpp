@@ -15,6 +15,7 @@ namespace orrery::launch {
 
 struct WorkloadOptions {
   PlanOptions plan;
+  LinkRate link;  // between the ranks' devices on a node
   AttentionOptions attention;
   bool prove = false;  // the plan, before it runs
 };

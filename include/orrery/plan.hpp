@@ -22,7 +22,7 @@ struct PlanOptions {
   bool keep_key_value = true;
   // A forward ring takes visiting blocks together while they have at most so many keys: one attention step, and so one
   // time in and out of memory for the state, where there were several. It needs memory for two such groups, and waits
-  // for the whole of one. 0: one block a step.
+  // for the whole of one, so groups grow no faster than the topology's links bring them. 0: one block a step.
   std::int64_t keys_per_step = 0;
 };
 

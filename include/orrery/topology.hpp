@@ -13,8 +13,8 @@ struct LinkRate {
 
 struct Topology {
   int world_size = 1;
-  std::vector<int> node_of_rank;  // size world_size
-  LinkRate inside_node, between_nodes;
+  std::vector<int> node_of_rank;        // size world_size
+  LinkRate inside_node, between_nodes;  // of a rank, one way
 
   static Topology single_node(int world_size);
   // Nodes of `ranks_per_node` consecutive ranks; the last one may be smaller.

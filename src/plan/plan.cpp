@@ -60,7 +60,8 @@ RankProgram Plan::program(int rank, Pass pass) const {
 std::string Plan::text() const {
   return concat(problem.text(), " world_size=", topology.world_size, " layout=", layout.text(), " strategy=", strategy,
                 " backward=", options.backward ? 1 : 0, " keep_key_value=", options.keep_key_value ? 1 : 0,
-                " keys_per_step=", options.keys_per_step);
+                " keys_per_step=", options.keys_per_step, " inside_node=", topology.inside_node.bytes_per_second,
+                " between_nodes=", topology.between_nodes.bytes_per_second);
 }
 
 }  // namespace orrery

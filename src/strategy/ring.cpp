@@ -10,7 +10,11 @@
 // one piece of the gradients travels while another is computed, so that the hop is hidden although it carries what the
 // next step adds to, and two gradient slots are enough.
 //
-// Both are pruned by what the mask needs (strategy/travel.hpp): a block stops where nobody ahead needs it, carries only
+// Short blocks may be taken together (keys_per_step): then a forward step computes with a group of them, for which the
+// state of the queries goes in and out of memory once, and what a group needs comes in one exchange, straight from its
+// owners.
+//
+// All are pruned by what the mask needs (strategy/travel.hpp): a block stops where nobody ahead needs it, carries only
 // the rows that somebody ahead needs, and skips ranks that need nothing. A gradient whose block left the ring goes
 // straight home.
 #include <algorithm>
@@ -29,11 +33,12 @@ constexpr int kGradientLane = 1;
 // Over the whole ring at least this many pieces, so that what cannot be hidden, one piece, is a small part of the time.
 constexpr int kPiecesAround = 8;
 
-// Forward, blocks are taken together (keys_per_step) in at most so many times as large groups from one to the next, for
-// a group arrives while the one before it is computed. The first is a rank's own block.
-constexpr int kGrowth = 3;
-// Blocks of more spans are not; nor are stripes, of which a query would still see one in P.
-constexpr std::size_t kMaxSpansJoined = 16;
+// So many blocks arrive while one is computed, where the topology does not say what its links carry; where it does,
+// that follows from what the fastest kernels compute.
+constexpr int kArrivals = 3;
+constexpr double kFlopsPerSecond = 6.5e14;
+// Blocks of more spans are not taken together; nor are stripes, of which a query would still see one in P.
+constexpr std::size_t kMaxSpansTogether = 16;
 
 // A part of a block that is moved and computed as one.
 struct Piece {
@@ -53,7 +58,6 @@ class RingProgram {
         keep_(placement.keep_key_value && world_ > 1),
         spans_(layout_.shard(rank)),
         tokens_(layout_.tokens(rank)),
-        max_tokens_(layout_.max_tokens()),
         keeps_next_(kept(rank_at(1))),
         program_(pass, rank, world_) {}
 
@@ -92,7 +96,7 @@ class RingProgram {
   int slot(std::array<int, 2>& slots, int which, std::string_view name, BufferKind kind, BufferRole role, Dtype dtype) {
     int& id = slots[static_cast<std::size_t>(which)];
     if (id < 0) {
-      id = program_.buffer(std::string(name) + (which == 0 ? "_a" : "_b"), kind, role, dtype, max_tokens_,
+      id = program_.buffer(std::string(name) + (which == 0 ? "_a" : "_b"), kind, role, dtype, layout_.max_tokens(),
                            problem_.kv_heads);
     }
     return id;
@@ -104,7 +108,7 @@ class RingProgram {
   const int world_, rank_;
   const bool keep_;
   const std::vector<Span> spans_;
-  const std::int64_t tokens_, max_tokens_;
+  const std::int64_t tokens_;
   const bool keeps_next_;  // the next rank's block is kept here
   ProgramBuilder program_;
 };
@@ -112,155 +116,38 @@ class RingProgram {
 class Forward : RingProgram {
  public:
   Forward(const Placement& placement, int rank)
-      : RingProgram(placement, Pass::forward, rank),
-        buffers_(add_forward_buffers(program_, problem_, tokens_)),
-        joined_(most_joined(placement.keys_per_step)) {
-    make_groups();
-  }
+      : RingProgram(placement, Pass::forward, rank), buffers_(add_forward_buffers(program_, problem_, tokens_)) {}
 
   RankProgram build() && {
-    receive(1);
+    exchange(0);
     program_.add(Clear{program_.all(buffers_.state)});
     emit_attend(program_, problem_, buffers_, spans_, spans_, {buffers_.key_value}, all_heads());
-    for (std::size_t g = 1; g < groups_.size(); ++g) {
-      receive(g + 1);
-      for (int p = 0; p < pieces(1); ++p) attend(groups_[g], head_piece(p));
+    for (int step = 1; step < world_; ++step) {
+      exchange(step);
+      const int source = rank_at(-step);
+      if (!travel_.needs(rank_, source)) continue;
+      for (int p = 0; p < pieces(1); ++p) {
+        const KvHeads heads = piece(p, pieces(1), source).heads;
+        emit_attend(program_, problem_, buffers_, spans_, layout_.shard(source), {block(step), 0, heads.begin}, heads);
+      }
     }
     program_.add(Normalize{program_.all(buffers_.output), program_.all(buffers_.state)});
     return std::move(program_).finish();
   }
 
  private:
-  // Rows of the block of a step, and the row of their buffer at which they begin.
-  struct Run {
-    int step;
-    Range rows;
-    std::int64_t at;
-  };
-  // The blocks of some steps, side by side in one buffer, which are computed as one.
-  struct Group {
-    int first, last;  // steps
-    std::vector<Run> runs = {};
-    std::vector<Span> spans = {};  // of all rows; none when this rank needs none of the blocks
-    std::int64_t tokens = 0;
-    int slot = 0;
-  };
-
-  // How many blocks may be joined.
-  std::int64_t most_joined(std::int64_t keys_per_step) const {
-    const std::int64_t most = keys_per_step / std::max<std::int64_t>(max_tokens_, 1);
-    if (most <= 1 || world_ <= 2 || layout_.interleaves()) return 1;
-    for (int rank = 0; rank < world_; ++rank) {
-      if (layout_.shard(rank).size() > kMaxSpansJoined) return 1;
-    }
-    return most;
-  }
-  bool joins() const { return joined_ > 1; }
-  bool keeps_last_apart() const { return joins() && keeps_next_; }
-
-  // Groups of all steps; the first is this rank's own block. A block that is kept for the backward pass stays by
-  // itself.
-  void make_groups() {
-    const int free = keeps_last_apart() ? world_ - 1 : world_;
-    for (int step = 0, count = 1; step < world_; step += count) {
-      const bool may = step > 0 && step < free;
-      count = may ? static_cast<int>(std::min<std::int64_t>({joined_, kGrowth * count, free - step})) : 1;
-      group_of_step_.insert(group_of_step_.end(), static_cast<std::size_t>(count), groups_.size());
-      groups_.push_back(count == 1 ? block(step) : blocks(step, step + count - 1));
-    }
-    // Groups take turns in two slots, so that the last lies in slot 0; a last one that is kept has that to itself.
-    const int last = static_cast<int>(groups_.size()) - 1;
-    for (int g = last; g > 0; --g) {
-      const int turn = last - g;
-      groups_[static_cast<std::size_t>(g)].slot = keeps_last_apart() && turn > 0 ? 1 + (turn - 1) % 2 : turn % 2;
-    }
-  }
-
-  // A single block lies as its owner has it.
-  Group block(int step) const {
-    const int source = rank_at(-step);
-    Group group{step, step, {{step, {0, layout_.tokens(source)}, 0}}};
-    group.tokens = max_tokens_;
-    if (travel_.needs(rank_, source)) group.spans = layout_.shard(source);
-    return group;
-  }
-
-  // Of several, the rows that arrive here lie in the order of their positions: so a query sees one interval of them.
-  Group blocks(int first, int last) const {
-    Group group{first, last};
-    for (int step = first; step <= last; ++step) {
-      const int source = rank_at(-step);
-      if (!travel_.needs(rank_, source)) continue;
-      for (const Range& rows : apart(travel_.ahead(rank_, source), source)) group.runs.push_back({step, rows, 0});
-    }
-    const auto position = [&](const Run& run) { return layout_.position(rank_at(-run.step), run.rows.begin); };
-    std::sort(group.runs.begin(), group.runs.end(),
-              [&](const Run& a, const Run& b) { return position(a) < position(b); });
-    for (Run& run : group.runs) {
-      run.at = group.tokens;
-      group.tokens += run.rows.size();
-      for (const Span& span : slice(layout_.shard(rank_at(-run.step)), run.rows)) group.spans.push_back(span);
-    }
-    return group;
-  }
-
-  // Rows of a block, where blocks are joined span by span, for they may lie apart at either end of a transfer.
-  Ranges apart(const Ranges& rows, int source) const {
-    if (!joins()) return rows;
-    Ranges cut;
-    std::int64_t begin = 0;
-    for (const Span& span : layout_.shard(source)) {
-      for (const Range& r : clip(rows, {begin, begin + span.count})) cut.push_back(r);
-      begin += span.count;
-    }
-    return cut;
-  }
-
-  KvHeads head_piece(int p) const { return piece(p, pieces(1), rank_).heads; }
-
-  // Where a group lies; a slot is made when the first block arrives in it.
-  int buffer(const Group& group) {
-    if (group.first == 0) return buffers_.key_value;
-    int& id = slots_[static_cast<std::size_t>(group.slot)];
-    if (id < 0) {
-      std::int64_t tokens = 0;
-      for (const Group& g : groups_) {
-        if (g.first > 0 && g.slot == group.slot) tokens = std::max(tokens, g.tokens);
-      }
-      const BufferRole role = group.slot == 0 && keeps_next_ ? BufferRole::kept : BufferRole::workspace;
-      id = program_.buffer(std::string("key_value_") + "abc"[group.slot], BufferKind::key_value, role, problem_.dtype,
-                           tokens, problem_.kv_heads);
-    }
-    return id;
-  }
-
-  void attend(const Group& group, KvHeads heads) {
-    if (group.spans.empty()) return;
-    emit_attend(program_, problem_, buffers_, spans_, group.spans, {buffer(group), 0, heads.begin}, heads);
-  }
-
-  // Adds transfers of these rows of the block of a step.
-  void transfer(std::vector<Transfer>& list, int step, const Ranges& rows, KvHeads heads, int peer) {
-    const Group& group = groups_[group_of_step_[static_cast<std::size_t>(step)]];
-    for (const Range& wanted : apart(rows, rank_at(-step))) {
-      for (const Run& run : group.runs) {
-        if (run.step != step) continue;
-        for (const Range& r : clip({wanted}, run.rows)) {
-          list.push_back(
-              {{buffer(group), run.at + r.begin - run.rows.begin, r.size(), heads.begin, heads.count}, peer});
-        }
-      }
-    }
-  }
-
-  // Receives the blocks of a group, one after the other, while those before them are passed on.
-  void receive(std::size_t g) {
-    if (g >= groups_.size()) return;
-    for (int step = groups_[g].first; step <= groups_[g].last; ++step) exchange(step - 1);
+  // The buffer that holds the block of this step. The last one may be kept, in slot a.
+  int block(int step) {
+    if (step == 0) return buffers_.key_value;
+    const int which = mod(world_ - 1 - step, 2);
+    const bool keeps = which == 0 && keeps_next_;
+    return slot(slots_, which, "key_value", BufferKind::key_value, keeps ? BufferRole::kept : BufferRole::workspace,
+                problem_.dtype);
   }
 
   // Moves blocks so that every rank that needs one at step + 1 has it.
   void exchange(int step) {
+    if (step + 1 >= world_) return;
     const int next = rank_at(1), previous = rank_at(-1);
     const int here = rank_at(-step), coming = rank_at(-step - 1);
     const int far = rank_at(step + 1);  // holds this rank's own block at the next step
@@ -272,19 +159,161 @@ class Forward : RingProgram {
     const Ranges afresh = sends_afresh ? travel_.ahead(far, rank_) : Ranges{};
     const Ranges arriving = receives ? travel_.ahead(rank_, coming) : Ranges{};
     for (int p = 0; p < pieces(1); ++p) {
-      const KvHeads heads = head_piece(p);
+      const auto part = [&](int source) { return piece(p, pieces(1), source); };
       Exchange e{.lane = kKeyValueLane};
-      if (passes_on) transfer(e.sends, step, on, heads, next);
-      if (sends_afresh) transfer(e.sends, 0, afresh, heads, far);
-      if (receives) transfer(e.receives, step + 1, arriving, heads, from_ring ? previous : coming);
+      if (passes_on) transfers(e.sends, block(step), on, part(here), next);
+      if (sends_afresh) transfers(e.sends, buffers_.key_value, afresh, part(rank_), far);
+      if (receives) transfers(e.receives, block(step + 1), arriving, part(coming), from_ring ? previous : coming);
       program_.add(std::move(e));
     }
   }
 
   ForwardBuffers buffers_;
-  const std::int64_t joined_;  // at most so many blocks in a group
+  std::array<int, 2> slots_ = {-1, -1};
+};
+
+// How many blocks a forward step may take together.
+std::int64_t blocks_together(const Placement& placement) {
+  const Layout& layout = placement.layout;
+  const std::int64_t most = placement.keys_per_step / std::max<std::int64_t>(layout.max_tokens(), 1);
+  if (most <= 1 || placement.topology.world_size <= 2 || layout.interleaves()) return 1;
+  for (int rank = 0; rank < placement.topology.world_size; ++rank) {
+    if (layout.shard(rank).size() > kMaxSpansTogether) return 1;
+  }
+  return most;
+}
+
+// How many blocks arrive while one is computed, of whose pairs half are admitted, as under a causal mask.
+int arrivals(const Placement& placement) {
+  const AttentionProblem& problem = placement.problem;
+  const Topology& topology = placement.topology;
+  const double rate = (topology.nodes() > 1 ? topology.between_nodes : topology.inside_node).bytes_per_second;
+  if (rate <= 0) return kArrivals;
+  const auto tokens = static_cast<double>(placement.layout.max_tokens());
+  const double computing = 2.0 * problem.head_dim * problem.heads * tokens * tokens / kFlopsPerSecond;
+  const double moving =
+      2.0 * problem.head_dim * problem.kv_heads * tokens * static_cast<double>(size_of(problem.dtype)) / rate;
+  return static_cast<int>(std::clamp<double>(computing / moving, 1, topology.world_size));
+}
+
+class ForwardInGroups : RingProgram {
+ public:
+  ForwardInGroups(const Placement& placement, int rank, std::int64_t together)
+      : RingProgram(placement, Pass::forward, rank), buffers_(add_forward_buffers(program_, problem_, tokens_)) {
+    // A block that the backward pass starts from stays by itself: on all ranks, for they exchange by the same groups.
+    const int apart = keep_ ? world_ - 1 : world_;
+    const int faster = arrivals(placement);
+    for (int step = 1, count = 1; step < world_; step += count) {
+      count = step < apart ? static_cast<int>(std::min<std::int64_t>({together, faster * count, apart - step})) : 1;
+      groups_.push_back(count == 1 ? block(step) : blocks(step, step + count - 1));
+    }
+  }
+
+  RankProgram build() && {
+    fetch(0);
+    program_.add(Clear{program_.all(buffers_.state)});
+    emit_attend(program_, problem_, buffers_, spans_, spans_, {buffers_.key_value}, all_heads());
+    for (std::size_t g = 0; g < groups_.size(); ++g) {
+      fetch(g + 1);
+      if (groups_[g].spans.empty()) continue;
+      emit_attend(program_, problem_, buffers_, spans_, groups_[g].spans, {buffer(g)}, all_heads());
+    }
+    program_.add(Normalize{program_.all(buffers_.output), program_.all(buffers_.state)});
+    return std::move(program_).finish();
+  }
+
+ private:
+  // Rows of a source's block, and the row of their buffer at which they begin.
+  struct Run {
+    int source;
+    Range rows;
+    std::int64_t at;
+  };
+  // The blocks of some steps, side by side in one buffer.
+  struct Group {
+    int first, last;          // steps
+    std::vector<Run> runs;    // in the order in which they come
+    std::vector<Span> spans;  // of all rows
+    std::int64_t tokens;
+  };
+
+  // A single block lies as its owner has it.
+  Group block(int step) const {
+    const int source = rank_at(-step);
+    Group group{step, step, {}, {}, layout_.max_tokens()};
+    for (const Range& rows : needed(rank_, source)) group.runs.push_back({source, rows, rows.begin});
+    if (!group.runs.empty()) group.spans = layout_.shard(source);
+    return group;
+  }
+
+  // Rows of several lie in the order of their positions: so a query sees one interval of them.
+  Group blocks(int first, int last) const {
+    Group group{first, last, {}, {}, 0};
+    for (int step = first; step <= last; ++step) {
+      const int source = rank_at(-step);
+      for (const Range& rows : needed(rank_, source)) group.runs.push_back({source, rows, 0});
+    }
+    std::vector<Run*> by_position;
+    for (Run& run : group.runs) by_position.push_back(&run);
+    const auto position = [&](const Run* run) { return layout_.position(run->source, run->rows.begin); };
+    std::sort(by_position.begin(), by_position.end(),
+              [&](const Run* a, const Run* b) { return position(a) < position(b); });
+    for (Run* run : by_position) {
+      run->at = group.tokens;
+      group.tokens += run->rows.size();
+      for (const Span& span : slice(layout_.shard(run->source), run->rows)) group.spans.push_back(span);
+    }
+    return group;
+  }
+
+  // Rows of a source's block that a rank needs, span by span: what moves as one, for it may lie apart where it arrives.
+  Ranges needed(int rank, int source) const {
+    Ranges cut;
+    if (rank == source) return cut;
+    const Ranges rows = travel_.needed(rank, source);
+    std::int64_t begin = 0;
+    for (const Span& span : layout_.shard(source)) {
+      for (const Range& r : clip(rows, {begin, begin + span.count})) cut.push_back(r);
+      begin += span.count;
+    }
+    return cut;
+  }
+
+  // Fetches a group's rows from their owners, and sends its own to the ranks that are as far ahead.
+  void fetch(std::size_t g) {
+    if (g >= groups_.size()) return;
+    const Group& group = groups_[g];
+    Exchange e{.lane = kKeyValueLane};
+    for (int step = group.first; step <= group.last; ++step) {
+      for (const Range& rows : needed(rank_at(step), rank_)) {
+        e.sends.push_back({program_.tokens(buffers_.key_value, rows), rank_at(step)});
+      }
+    }
+    for (const Run& run : group.runs) {
+      e.receives.push_back({program_.tokens(buffer(g), {run.at, run.at + run.rows.size()}), run.source});
+    }
+    program_.add(std::move(e));
+  }
+
+  // Groups take turns in two slots. One that is kept has a third to itself, as large as the backward pass has it.
+  int buffer(std::size_t g) {
+    const bool kept_alone = keeps_next_ && g + 1 == groups_.size();
+    const std::size_t which = kept_alone ? 0 : 1 + g % 2;
+    int& id = slots_[which];
+    if (id < 0) {
+      std::int64_t tokens = groups_[g].tokens;
+      for (std::size_t later = g + 2; later < groups_.size(); later += 2) {
+        if (!(keeps_next_ && later + 1 == groups_.size())) tokens = std::max(tokens, groups_[later].tokens);
+      }
+      id = program_.buffer(std::string("key_value_") + "abc"[which], BufferKind::key_value,
+                           kept_alone ? BufferRole::kept : BufferRole::workspace, problem_.dtype, tokens,
+                           problem_.kv_heads);
+    }
+    return id;
+  }
+
+  ForwardBuffers buffers_;
   std::vector<Group> groups_;
-  std::vector<std::size_t> group_of_step_;
   std::array<int, 3> slots_ = {-1, -1, -1};
 };
 
@@ -449,7 +478,9 @@ std::string rejects(const Placement&) {
 }
 
 RankProgram build(const Placement& placement, Pass pass, int rank) {
-  return pass == Pass::forward ? Forward(placement, rank).build() : Backward(placement, rank).build();
+  if (pass == Pass::backward) return Backward(placement, rank).build();
+  const std::int64_t together = blocks_together(placement);
+  return together > 1 ? ForwardInGroups(placement, rank, together).build() : Forward(placement, rank).build();
 }
 
 }  // namespace
