@@ -40,6 +40,10 @@ enum class BufferRole {
   kept,       // the plan's, from a forward run to the backward run after it; matched by name
 };
 
+// Which rows lie, or travel, together: those of a head, so that some heads are one piece of memory, or those of a
+// token, so that some tokens are.
+enum class RowOrder { by_head, by_token };
+
 struct Buffer {
   std::string name;
   BufferKind kind = BufferKind::query;
@@ -47,6 +51,7 @@ struct Buffer {
   Dtype dtype = Dtype::fp32;  // of the head_dim-wide tensors of a query, key_value, output or gradient buffer
   std::int64_t tokens = 0;
   int heads = 0;
+  RowOrder order = RowOrder::by_head;  // of the plan's own; a caller's has the strides it has
 };
 
 // One tensor of a buffer.
@@ -76,10 +81,12 @@ struct Transfer {
   friend bool operator==(const Transfer&, const Transfer&) = default;
 };
 
-// Transfers that progress together. Between two ranks, on one lane, the n-th send is the n-th receive.
+// Transfers that progress together. Between two ranks, on one lane, the n-th send is the n-th receive. Both ends have
+// the same order.
 struct Exchange {
   std::vector<Transfer> sends = {}, receives = {};
   int lane = 0;
+  RowOrder order = RowOrder::by_head;
 };
 
 // Folds a key-value block into the running state of some queries. The spans say which positions the rows of the slices

@@ -13,9 +13,9 @@ ProgramBuilder::ProgramBuilder(Pass pass, int rank, int world_size) {
 }
 
 int ProgramBuilder::buffer(std::string name, BufferKind kind, BufferRole role, Dtype dtype, std::int64_t tokens,
-                           int heads) {
+                           int heads, RowOrder order) {
   ORRERY_CHECK(program_.find(name) < 0, "two buffers are called ", name);
-  program_.buffers.push_back({std::move(name), kind, role, dtype, tokens, heads});
+  program_.buffers.push_back({std::move(name), kind, role, dtype, tokens, heads, order});
   return static_cast<int>(program_.buffers.size()) - 1;
 }
 

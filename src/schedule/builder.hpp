@@ -14,7 +14,8 @@ class ProgramBuilder {
  public:
   ProgramBuilder(Pass pass, int rank, int world_size);
 
-  int buffer(std::string name, BufferKind kind, BufferRole role, Dtype dtype, std::int64_t tokens, int heads);
+  int buffer(std::string name, BufferKind kind, BufferRole role, Dtype dtype, std::int64_t tokens, int heads,
+             RowOrder order = RowOrder::by_head);
 
   // Slices: a whole buffer, a range of tokens, and either of these for a range of heads.
   Slice all(int buffer) const;

@@ -47,7 +47,7 @@ struct StepText {
   std::string slice(const Slice& s) const { return to_text(program, s); }
 
   std::string operator()(const Exchange& s) const {
-    std::string text = "lane " + std::to_string(s.lane);
+    std::string text = "lane " + std::to_string(s.lane) + (s.order == RowOrder::by_token ? " by token" : "");
     for (const Transfer& t : s.sends) text += " send " + slice(t.slice) + " to " + std::to_string(t.peer);
     for (const Transfer& t : s.receives) text += " receive " + slice(t.slice) + " from " + std::to_string(t.peer);
     return text;
@@ -98,7 +98,8 @@ std::string to_text(const RankProgram& program) {
   text << to_string(program.pass) << " rank " << program.rank << " of " << program.world_size << "\n";
   for (const Buffer& b : program.buffers) {
     text << "  " << to_string(b.role) << " " << b.name << ": " << to_string(b.kind) << " " << to_string(b.dtype) << " "
-         << b.tokens << " tokens x " << b.heads << " heads\n";
+         << b.tokens << " tokens x " << b.heads << " heads" << (b.order == RowOrder::by_token ? " by token" : "")
+         << "\n";
   }
   for (std::size_t i = 0; i < program.steps.size(); ++i) {
     text << "  " << i << " " << to_text(program, static_cast<int>(i)) << "\n";

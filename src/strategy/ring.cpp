@@ -283,7 +283,7 @@ class ForwardInGroups : RingProgram {
   void fetch(std::size_t g) {
     if (g >= groups_.size()) return;
     const Group& group = groups_[g];
-    Exchange e{.lane = kKeyValueLane};
+    Exchange e{.lane = kKeyValueLane, .order = RowOrder::by_token};
     for (int step = group.first; step <= group.last; ++step) {
       for (const Range& rows : needed(rank_at(step), rank_)) {
         e.sends.push_back({program_.tokens(buffers_.key_value, rows), rank_at(step)});
@@ -295,26 +295,32 @@ class ForwardInGroups : RingProgram {
     program_.add(std::move(e));
   }
 
-  // Groups take turns in two slots. One that is kept has a third to itself, as large as the backward pass has it.
+  // Groups take turns in two slots. A block that is kept has one to itself, as the backward pass has it.
   int buffer(std::size_t g) {
-    const bool kept_alone = keeps_next_ && g + 1 == groups_.size();
-    const std::size_t which = kept_alone ? 0 : 1 + g % 2;
-    int& id = slots_[which];
-    if (id < 0) {
-      std::int64_t tokens = groups_[g].tokens;
-      for (std::size_t later = g + 2; later < groups_.size(); later += 2) {
-        if (!(keeps_next_ && later + 1 == groups_.size())) tokens = std::max(tokens, groups_[later].tokens);
+    const auto kept_at = [&](std::size_t group) { return keeps_next_ && group + 1 == groups_.size(); };
+    if (kept_at(g)) {
+      if (kept_ < 0) {
+        kept_ = program_.buffer("key_value_a", BufferKind::key_value, BufferRole::kept, problem_.dtype,
+                                groups_[g].tokens, problem_.kv_heads);
       }
-      id = program_.buffer(std::string("key_value_") + "abc"[which], BufferKind::key_value,
-                           kept_alone ? BufferRole::kept : BufferRole::workspace, problem_.dtype, tokens,
-                           problem_.kv_heads);
+      return kept_;
+    }
+    int& id = slots_[g % 2];
+    if (id < 0) {
+      std::int64_t tokens = 0;
+      for (std::size_t i = g; i < groups_.size(); i += 2) {
+        if (!kept_at(i)) tokens = std::max(tokens, groups_[i].tokens);
+      }
+      id = program_.buffer(g % 2 == 0 ? "group_a" : "group_b", BufferKind::key_value, BufferRole::workspace,
+                           problem_.dtype, tokens, problem_.kv_heads, RowOrder::by_token);
     }
     return id;
   }
 
   ForwardBuffers buffers_;
   std::vector<Group> groups_;
-  std::array<int, 3> slots_ = {-1, -1, -1};
+  std::array<int, 2> slots_ = {-1, -1};
+  int kept_ = -1;
 };
 
 class Backward : RingProgram {

@@ -127,7 +127,7 @@ void CoverageWorld::transfer(const Posted& send, const Posted& receive) {
   const Buffer& sent = sender.buffers[static_cast<std::size_t>(source.buffer)];
   const Buffer& received = receiver.buffers[static_cast<std::size_t>(target.buffer)];
   if (source.tokens != target.tokens || source.heads != target.heads || sent.kind != received.kind ||
-      sent.dtype != received.dtype) {
+      sent.dtype != received.dtype || step_of(from, send.step).order != step_of(to, receive.step).order) {
     to.effects->report(Fault::mismatch, receive.step, to_text(receiver, target), " meets ", to_text(sender, source),
                        " from step ", send.step, " of rank ", send.rank);
     return;

@@ -50,9 +50,10 @@ BufferMemory Arena::place(std::size_t program, int buffer, std::byte* base) cons
   std::byte* at = base + offsets_[program][static_cast<std::size_t>(buffer)];
   BufferMemory memory;
   for (const Component& c : components(b, head_dim_)) {
-    // [batch, heads, tokens, width]: the rows of some heads, which is how blocks travel, lie together.
-    memory.push_back(
-        {at, c.dtype, batch_, b.tokens, b.heads, c.width, b.heads * b.tokens * c.width, c.width, b.tokens * c.width});
+    const std::int64_t batch_stride = b.heads * b.tokens * c.width;
+    const bool by_token = b.order == RowOrder::by_token;
+    memory.push_back({at, c.dtype, batch_, b.tokens, b.heads, c.width, batch_stride,
+                      by_token ? b.heads * c.width : c.width, by_token ? c.width : b.tokens * c.width});
     at += aligned(component_bytes(b, c, batch_));
   }
   return memory;
@@ -66,15 +67,16 @@ TensorView rows(const TensorView& tensor, const Slice& slice) {
   return view;
 }
 
-Region region(const TensorView& rows) {
+Region region(const TensorView& rows, RowOrder order) {
   struct Dimension {
     std::int64_t count, stride;
   };
   const auto item = static_cast<std::int64_t>(size_of(rows.dtype));
-  // Outer to inner always batch, head, token: the two ends of a transfer may differ in strides, but not in order.
-  const Dimension dims[3] = {{rows.tokens, rows.token_stride * item},
-                             {rows.heads, rows.head_stride * item},
-                             {rows.batch, rows.batch_stride * item}};
+  // The two ends of a transfer may differ in strides, but not in this order.
+  const Dimension tokens{rows.tokens, rows.token_stride * item}, heads{rows.heads, rows.head_stride * item};
+  const bool by_token = order == RowOrder::by_token;
+  const Dimension dims[3] = {
+      by_token ? heads : tokens, by_token ? tokens : heads, {rows.batch, rows.batch_stride * item}};
   Region region;
   region.data = static_cast<std::byte*>(rows.data);
   region.run_bytes = rows.width * item;

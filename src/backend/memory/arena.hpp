@@ -40,6 +40,6 @@ class Arena {
 
 // The rows of a slice of a tensor, as a view and as a region to transfer.
 TensorView rows(const TensorView& tensor, const Slice& slice);
-Region region(const TensorView& rows);
+Region region(const TensorView& rows, RowOrder order);
 
 }  // namespace orrery

@@ -16,7 +16,7 @@ ProgramExchanges exchanges_of(const RankProgram& program, const Dependencies& de
     const auto messages = [&](const std::vector<Transfer>& transfers, std::vector<Message>& list) {
       for (const Transfer& t : transfers) {
         for (const TensorView& tensor : memory[static_cast<std::size_t>(t.slice.buffer)]) {
-          list.push_back({t.peer, region(rows(tensor, t.slice))});
+          list.push_back({t.peer, region(rows(tensor, t.slice), exchange->order)});
         }
       }
     };
