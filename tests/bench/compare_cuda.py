@@ -11,9 +11,10 @@ casts included); PyTorch's forward is scaled_dot_product_attention with its grap
 of that graph, and FlashAttention-3's flash_attn_func is called in the same way.
 
 A time is that of the device, between two events around one call. Work that the device is given before them is still
-under way while the host makes the call, so that what the host does counts for nobody. Medians over rounds in which all
-take turns: as many as --rounds says, but at most 5 above 16,384 tokens, where a call takes long and varies little. A
-rate counts two operations a multiply-add, of admitted pairs: half of all under causal, the diagonal neglected, and 2.5
+under way while the host makes the call, so that what the host does counts for nobody. Medians over as many rounds as
+--rounds says. In each all are called once, in another order every time: near its power limit a device is slower after
+whoever heats it, and nobody is to have the same one before him always. Above 16,384 tokens, where a call takes long,
+FlashAttention-2 and portable kernels take part in every fourth round only. A rate counts two operations a multiply-add, of admitted pairs: half of all under causal, the diagonal neglected, and 2.5
 times forward's for backward. A ratio above 1 says that Orrery is faster.
 
 After the measurements Orrery's passes run once more each, into tensors full of NaN, and all results are compared with
@@ -36,6 +37,7 @@ import importlib
 import json
 import math
 import os
+import random
 import statistics
 import sys
 import warnings
@@ -56,8 +58,8 @@ TABLE = [(128, 16, 16, 16384, 1, "causal", False), (128, 16, 16, 16384, 1, "full
          (192, 32, 8, 16384, 1, "causal", False), (256, 32, 8, 16384, 1, "causal", False),
          (128, 32, 8, 16384, 1, "causal", True)]
 SIZES = ("head_dim", "heads", "kv_heads", "seq_len", "batch", "mask")
-LONG = 16384  # rows of more tokens are measured in fewer rounds, and compared on fewer heads
-LONG_ROUNDS, LONG_WARMUP = 5, 1
+LONG = 16384  # in rows of more tokens the slow are called more seldom, and fewer heads are compared
+SLOW, SELDOM, LONG_WARMUP = ("orrery_portable", "flash"), 4, 1
 DTYPES = {"bf16": (torch.bfloat16, c.BF16), "fp16": (torch.float16, c.FP16)}
 BACKENDS = {"flash": SDPBackend.FLASH_ATTENTION, "cudnn": SDPBackend.CUDNN_ATTENTION}
 OPPONENTS = {"flash": "FA-2", "cudnn": "cuDNN", "flash3": "FA-3"}
@@ -341,9 +343,13 @@ def forward_flops(row):
 def measure(row, calls, rounds, warmup):
     """calls: (pass, who) -> function. The medians as {pass: {who: {seconds, tflops}, ratio: {opponent: ...}}}."""
     taken = {key: [] for key in calls}
+    order, shuffled = list(calls), random.Random(row["seed"])
     for turn in range(-warmup, rounds):
-        for key, call in calls.items():
-            seconds = seconds_of(call)
+        shuffled.shuffle(order)
+        for key in order:
+            if row["seq_len"] > LONG and key[1] in SLOW and turn % SELDOM:
+                continue
+            seconds = seconds_of(calls[key])
             if turn >= 0:
                 taken[key].append(seconds)
     result = {which: {} for which in PASSES}
@@ -383,7 +389,7 @@ def faults(errors, kernels):
 
 def compare(library, row, rounds, warmup):
     if row["seq_len"] > LONG:
-        rounds, warmup = min(rounds, LONG_ROUNDS), min(warmup, LONG_WARMUP)
+        warmup = min(warmup, LONG_WARMUP)
     inputs = Inputs(row)
     opponents, absent = opponents_of(row, inputs)
     with contextlib.closing(Orrery(library, row, inputs)) as ours:
@@ -489,7 +495,7 @@ def main():
     options.add_argument("--peaked", action="store_true", help="queries and keys times 8, in every row")
     options.add_argument("--seed", type=int, default=0)
     options.add_argument("--rounds", type=int, default=20,
-                         help=f"timed calls of each, at least 20 for figures; at most {LONG_ROUNDS} in long rows")
+                         help="timed calls of each, at least 20 for figures")
     options.add_argument("--warmup", type=int, default=3)
     options.add_argument("--json", metavar="FILE", help="write the rows")
     given = options.parse_args()
@@ -499,7 +505,7 @@ def main():
     if not torch.cuda.is_available():
         sys.exit("no CUDA device")
     print(f"PyTorch {torch.__version__}, cuDNN {torch.backends.cudnn.version()}, {torch.cuda.get_device_name()}; "
-          f"medians of {given.rounds}, of at most {LONG_ROUNDS} above {LONG} tokens")
+          f"medians of {given.rounds}, of the slow every {SELDOM}th above {LONG} tokens")
     results = []
     for row in rows_of(given):
         print(f"  {row_text(row)}", file=sys.stderr, flush=True)
