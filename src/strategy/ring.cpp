@@ -10,17 +10,16 @@
 // one piece of the gradients travels while another is computed, so that the hop is hidden although it carries what the
 // next step adds to, and two gradient slots are enough.
 //
-// Short blocks may be taken together (keys_per_step): then a forward step computes with a group of them, for which the
-// state of the queries goes in and out of memory once, and what a group needs comes in one exchange, straight from its
-// owners.
-//
-// All are pruned by what the mask needs (strategy/travel.hpp): a block stops where nobody ahead needs it, carries only
+// Both are pruned by what the mask needs (strategy/travel.hpp): a block stops where nobody ahead needs it, carries only
 // the rows that somebody ahead needs, and skips ranks that need nothing. A gradient whose block left the ring goes
 // straight home.
+//
+// Blocks that are too short for this are taken several together (strategy/ring_in_groups.hpp).
 #include <algorithm>
 #include <array>
 #include <optional>
 
+#include "strategy/ring_in_groups.hpp"
 #include "strategy/strategies.hpp"
 #include "strategy/travel.hpp"
 
@@ -32,13 +31,6 @@ constexpr int kGradientLane = 1;
 
 // Over the whole ring at least this many pieces, so that what cannot be hidden, one piece, is a small part of the time.
 constexpr int kPiecesAround = 8;
-
-// So many blocks arrive while one is computed, where the topology does not say what its links carry; where it does,
-// that follows from what the fastest kernels compute.
-constexpr int kArrivals = 3;
-constexpr double kFlopsPerSecond = 6.5e14;
-// Blocks of more spans are not taken together; nor are stripes, of which a query would still see one in P.
-constexpr std::size_t kMaxSpansTogether = 16;
 
 // A part of a block that is moved and computed as one.
 struct Piece {
@@ -170,157 +162,6 @@ class Forward : RingProgram {
 
   ForwardBuffers buffers_;
   std::array<int, 2> slots_ = {-1, -1};
-};
-
-// How many blocks a forward step may take together.
-std::int64_t blocks_together(const Placement& placement) {
-  const Layout& layout = placement.layout;
-  const std::int64_t most = placement.keys_per_step / std::max<std::int64_t>(layout.max_tokens(), 1);
-  if (most <= 1 || placement.topology.world_size <= 2 || layout.interleaves()) return 1;
-  for (int rank = 0; rank < placement.topology.world_size; ++rank) {
-    if (layout.shard(rank).size() > kMaxSpansTogether) return 1;
-  }
-  return most;
-}
-
-// How many blocks arrive while one is computed, of whose pairs half are admitted, as under a causal mask.
-int arrivals(const Placement& placement) {
-  const AttentionProblem& problem = placement.problem;
-  const Topology& topology = placement.topology;
-  const double rate = (topology.nodes() > 1 ? topology.between_nodes : topology.inside_node).bytes_per_second;
-  if (rate <= 0) return kArrivals;
-  const auto tokens = static_cast<double>(placement.layout.max_tokens());
-  const double computing = 2.0 * problem.head_dim * problem.heads * tokens * tokens / kFlopsPerSecond;
-  const double moving =
-      2.0 * problem.head_dim * problem.kv_heads * tokens * static_cast<double>(size_of(problem.dtype)) / rate;
-  return static_cast<int>(std::clamp<double>(computing / moving, 1, topology.world_size));
-}
-
-class ForwardInGroups : RingProgram {
- public:
-  ForwardInGroups(const Placement& placement, int rank, std::int64_t together)
-      : RingProgram(placement, Pass::forward, rank), buffers_(add_forward_buffers(program_, problem_, tokens_)) {
-    // A block that the backward pass starts from stays by itself: on all ranks, for they exchange by the same groups.
-    const int apart = keep_ ? world_ - 1 : world_;
-    const int faster = arrivals(placement);
-    for (int step = 1, count = 1; step < world_; step += count) {
-      count = step < apart ? static_cast<int>(std::min<std::int64_t>({together, faster * count, apart - step})) : 1;
-      groups_.push_back(count == 1 ? block(step) : blocks(step, step + count - 1));
-    }
-  }
-
-  RankProgram build() && {
-    fetch(0);
-    program_.add(Clear{program_.all(buffers_.state)});
-    emit_attend(program_, problem_, buffers_, spans_, spans_, {buffers_.key_value}, all_heads());
-    for (std::size_t g = 0; g < groups_.size(); ++g) {
-      fetch(g + 1);
-      if (groups_[g].spans.empty()) continue;
-      emit_attend(program_, problem_, buffers_, spans_, groups_[g].spans, {buffer(g)}, all_heads());
-    }
-    program_.add(Normalize{program_.all(buffers_.output), program_.all(buffers_.state)});
-    return std::move(program_).finish();
-  }
-
- private:
-  // Rows of a source's block, and the row of their buffer at which they begin.
-  struct Run {
-    int source;
-    Range rows;
-    std::int64_t at;
-  };
-  // The blocks of some steps, side by side in one buffer.
-  struct Group {
-    int first, last;          // steps
-    std::vector<Run> runs;    // in the order in which they come
-    std::vector<Span> spans;  // of all rows
-    std::int64_t tokens;
-  };
-
-  // A single block lies as its owner has it.
-  Group block(int step) const {
-    const int source = rank_at(-step);
-    Group group{step, step, {}, {}, layout_.max_tokens()};
-    for (const Range& rows : needed(rank_, source)) group.runs.push_back({source, rows, rows.begin});
-    if (!group.runs.empty()) group.spans = layout_.shard(source);
-    return group;
-  }
-
-  // Rows of several lie in the order of their positions: so a query sees one interval of them.
-  Group blocks(int first, int last) const {
-    Group group{first, last, {}, {}, 0};
-    for (int step = first; step <= last; ++step) {
-      const int source = rank_at(-step);
-      for (const Range& rows : needed(rank_, source)) group.runs.push_back({source, rows, 0});
-    }
-    std::vector<Run*> by_position;
-    for (Run& run : group.runs) by_position.push_back(&run);
-    const auto position = [&](const Run* run) { return layout_.position(run->source, run->rows.begin); };
-    std::sort(by_position.begin(), by_position.end(),
-              [&](const Run* a, const Run* b) { return position(a) < position(b); });
-    for (Run* run : by_position) {
-      run->at = group.tokens;
-      group.tokens += run->rows.size();
-      for (const Span& span : slice(layout_.shard(run->source), run->rows)) group.spans.push_back(span);
-    }
-    return group;
-  }
-
-  // Rows of a source's block that a rank needs, span by span: what moves as one, for it may lie apart where it arrives.
-  Ranges needed(int rank, int source) const {
-    Ranges cut;
-    if (rank == source) return cut;
-    const Ranges rows = travel_.needed(rank, source);
-    std::int64_t begin = 0;
-    for (const Span& span : layout_.shard(source)) {
-      for (const Range& r : clip(rows, {begin, begin + span.count})) cut.push_back(r);
-      begin += span.count;
-    }
-    return cut;
-  }
-
-  // Fetches a group's rows from their owners, and sends its own to the ranks that are as far ahead.
-  void fetch(std::size_t g) {
-    if (g >= groups_.size()) return;
-    const Group& group = groups_[g];
-    Exchange e{.lane = kKeyValueLane, .order = RowOrder::by_token};
-    for (int step = group.first; step <= group.last; ++step) {
-      for (const Range& rows : needed(rank_at(step), rank_)) {
-        e.sends.push_back({program_.tokens(buffers_.key_value, rows), rank_at(step)});
-      }
-    }
-    for (const Run& run : group.runs) {
-      e.receives.push_back({program_.tokens(buffer(g), {run.at, run.at + run.rows.size()}), run.source});
-    }
-    program_.add(std::move(e));
-  }
-
-  // Groups take turns in two slots. A block that is kept has one to itself, as the backward pass has it.
-  int buffer(std::size_t g) {
-    const auto kept_at = [&](std::size_t group) { return keeps_next_ && group + 1 == groups_.size(); };
-    if (kept_at(g)) {
-      if (kept_ < 0) {
-        kept_ = program_.buffer("key_value_a", BufferKind::key_value, BufferRole::kept, problem_.dtype,
-                                groups_[g].tokens, problem_.kv_heads);
-      }
-      return kept_;
-    }
-    int& id = slots_[g % 2];
-    if (id < 0) {
-      std::int64_t tokens = 0;
-      for (std::size_t i = g; i < groups_.size(); i += 2) {
-        if (!kept_at(i)) tokens = std::max(tokens, groups_[i].tokens);
-      }
-      id = program_.buffer(g % 2 == 0 ? "group_a" : "group_b", BufferKind::key_value, BufferRole::workspace,
-                           problem_.dtype, tokens, problem_.kv_heads, RowOrder::by_token);
-    }
-    return id;
-  }
-
-  ForwardBuffers buffers_;
-  std::vector<Group> groups_;
-  std::array<int, 2> slots_ = {-1, -1};
-  int kept_ = -1;
 };
 
 class Backward : RingProgram {
@@ -484,9 +325,9 @@ std::string rejects(const Placement&) {
 }
 
 RankProgram build(const Placement& placement, Pass pass, int rank) {
-  if (pass == Pass::backward) return Backward(placement, rank).build();
   const std::int64_t together = blocks_together(placement);
-  return together > 1 ? ForwardInGroups(placement, rank, together).build() : Forward(placement, rank).build();
+  if (together > 1) return build_ring_in_groups(placement, pass, rank, together);
+  return pass == Pass::forward ? Forward(placement, rank).build() : Backward(placement, rank).build();
 }
 
 }  // namespace

@@ -1,0 +1,17 @@
+// A ring of short blocks, which takes several of them together.
+#pragma once
+
+#include <cstdint>
+
+#include "orrery/strategy.hpp"
+
+namespace orrery {
+
+// How many blocks may make a group: as many as keys_per_step holds. 1 where blocks are to come one by one: when one
+// alone has so many keys, when there are two ranks, and where shards are stripes or many spans.
+std::int64_t blocks_together(const Placement& placement);
+
+// `together` is above 1, and the same on all ranks.
+RankProgram build_ring_in_groups(const Placement& placement, Pass pass, int rank, std::int64_t together);
+
+}  // namespace orrery
