@@ -14,7 +14,7 @@
 // the rows that somebody ahead needs, and skips ranks that need nothing. A gradient whose block left the ring goes
 // straight home.
 //
-// Blocks that are too short for this are taken several together (strategy/ring_in_groups.hpp).
+// Where blocks are short the forward pass may take several together (strategy/ring_in_groups.hpp), and keeps none.
 #include <algorithm>
 #include <array>
 #include <optional>
@@ -47,7 +47,7 @@ class RingProgram {
         travel_(placement),
         world_(placement.topology.world_size),
         rank_(rank),
-        keep_(placement.keep_key_value && world_ > 1),
+        keep_(placement.keep_key_value && world_ > 1 && blocks_together(placement) == 1),
         spans_(layout_.shard(rank)),
         tokens_(layout_.tokens(rank)),
         keeps_next_(kept(rank_at(1))),
@@ -325,9 +325,9 @@ std::string rejects(const Placement&) {
 }
 
 RankProgram build(const Placement& placement, Pass pass, int rank) {
+  if (pass == Pass::backward) return Backward(placement, rank).build();
   const std::int64_t together = blocks_together(placement);
-  if (together > 1) return build_ring_in_groups(placement, pass, rank, together);
-  return pass == Pass::forward ? Forward(placement, rank).build() : Backward(placement, rank).build();
+  return together > 1 ? build_ring_in_groups(placement, rank, together) : Forward(placement, rank).build();
 }
 
 }  // namespace

@@ -1,4 +1,4 @@
-// A ring of short blocks, which takes several of them together.
+// A forward ring of short blocks, which takes several of them together.
 #pragma once
 
 #include <cstdint>
@@ -11,7 +11,7 @@ namespace orrery {
 // alone has so many keys, when there are two ranks, and where shards are stripes or many spans.
 std::int64_t blocks_together(const Placement& placement);
 
-// `together` is above 1, and the same on all ranks.
-RankProgram build_ring_in_groups(const Placement& placement, Pass pass, int rank, std::int64_t together);
+// The forward program. `together` is above 1.
+RankProgram build_ring_in_groups(const Placement& placement, int rank, std::int64_t together);
 
 }  // namespace orrery

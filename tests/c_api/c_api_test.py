@@ -164,11 +164,15 @@ class Attention(unittest.TestCase):
         orrery.orrery_local_destroy(local)
 
     def test_plans_are_proved_without_a_world(self):
-        plan = c.make(orrery.orrery_plan_for, 16, 4, c.Problem(seq_len=4096, mask=b"causal"), c.PlanOptions(backward=1))
+        problem = c.Problem(seq_len=4096, mask=b"causal")
+        with self.assertRaisesRegex(RuntimeError, "-1 keys a step"):
+            c.make(orrery.orrery_plan_for, 16, 4, problem, c.PlanOptions(keys_per_step=-1))
+        plan = c.make(orrery.orrery_plan_for, 16, 4, problem, c.PlanOptions(backward=1, keys_per_step=1024))
         findings = ctypes.c_int64(-1)
         self.assertEqual(orrery.orrery_plan_check(plan, 0, byref(findings), None, 0), 0)
         self.assertEqual(findings.value, 0)
         self.assertIn(b"seq_len=4096", orrery.orrery_plan_text(plan))
+        self.assertIn(b"keys_per_step=1024", orrery.orrery_plan_text(plan))
         orrery.orrery_plan_destroy(plan)
 
 

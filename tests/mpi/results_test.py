@@ -31,7 +31,8 @@ class Results(support.ProgramTest):
         for mask in ["causal", "full", "causal+window:30+sinks:3", "causal+documents:50,0,100,53"]:
             expected = self.output("one", "--mask", mask, "--layout", "contiguous")
             for placement in [["--ranks", 3, "--layout", "zigzag"], ["--ranks", 4, "--layout", "striped:5"],
-                              ["--ranks", 2, "--strategy", "gather"], ["--ranks", 7]]:
+                              ["--ranks", 2, "--strategy", "gather"], ["--ranks", 7],
+                              ["--ranks", 5, "--keys-per-step", 100]]:
                 with self.subTest(mask=mask, placement=placement):
                     self.assert_near(self.output("many", "--mask", mask, *placement), expected)
 

@@ -33,6 +33,8 @@ REFUSED = [
     (["run", "--layout", "spiral"], ["spiral"]),
     (["run", "--layout", "striped:0"], ["striped:0"]),
     (["run", "--strategy", "spiral"], ["spiral", "ring", "gather"]),
+    (["run", "--keys-per-step", "-1"], ["--keys-per-step -1"]),
+    (["check", "--keys-per-step", "some"], ["--keys-per-step 'some'"]),
     (["run", "--device", "cuda", "--device-index", "99"], ["cuda"]),  # too high, or no device at all
     (["run", "--device-index", "-1"], ["--device-index -1"]),
     (["run", "--device-index", "first"], ["--device-index 'first'"]),

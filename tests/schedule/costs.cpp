@@ -29,9 +29,10 @@ struct Formulas {
     state = n * problem.heads * (problem.head_dim + 2) * 4 * problem.batch;
   }
 
-  ProgramCost of(const char* layout, const char* strategy, int rank, Pass pass, bool keep = true) const {
-    const Plan plan =
-        make_plan(problem, Topology::single_node(static_cast<int>(world)), {layout, strategy, true, keep});
+  ProgramCost of(const char* layout, const char* strategy, int rank, Pass pass, bool keep = true,
+                 std::int64_t keys_per_step = 0) const {
+    const Plan plan = make_plan(problem, Topology::single_node(static_cast<int>(world)),
+                                {layout, strategy, true, keep, keys_per_step});
     return cost(plan.program(rank, pass), problem);
   }
 };
@@ -48,6 +49,50 @@ TEST_CASE("ring, full mask: P-1 blocks forward, each in F pieces; the state and 
     REQUIRE(c.workspace_bytes + c.kept_bytes == f.state + 2 * f.block);
     REQUIRE(c.pairs == f.n * 240 * f.problem.heads);
   }
+}
+
+TEST_CASE("ring, blocks together, full mask: a round for each group, as many bytes; the state and two groups") {
+  const Formulas f(360, 9, "full");
+  for (int rank = 0; rank < 9; ++rank) {
+    const auto at_once = [&](std::int64_t blocks) {
+      return f.of("contiguous", "ring", rank, Pass::forward, true, blocks * f.n);
+    };
+    REQUIRE(at_once(1).rounds == f.world - 1);  // none are joined
+    REQUIRE(at_once(2).rounds == 4);            // 2, 2, 2, 2
+    REQUIRE(at_once(4).rounds == 3);            // 3, 4, 1: the first comes while one block is computed
+    REQUIRE(at_once(100).rounds == 2);          // 3, 5
+    REQUIRE(at_once(2).workspace_bytes == f.state + 4 * f.block);
+    REQUIRE(at_once(100).workspace_bytes == f.state + 8 * f.block);
+    for (std::int64_t blocks : {1, 2, 4, 100}) {
+      REQUIRE(at_once(blocks).bytes_sent == (f.world - 1) * f.block);
+      REQUIRE(at_once(blocks).pairs == f.n * 360 * f.problem.heads);
+    }
+    REQUIRE(at_once(2).kept_bytes == 0);
+  }
+}
+
+TEST_CASE("ring, blocks together, causal zigzag: nobody carries what only others need") {
+  const Formulas f(360, 9, "causal");
+  std::int64_t sent = 0;
+  for (int rank = 0; rank < 9; ++rank) {
+    const ProgramCost c = f.of("zigzag", "ring", rank, Pass::forward, true, 1000);
+    REQUIRE(c.pairs == (f.n * (f.n + 1) / 2 + (f.world - 1) * f.n / 2 * f.n) * f.problem.heads);
+    sent += c.bytes_sent;
+  }
+  REQUIRE(sent == f.world * (f.world - 1) / 2 * (f.block + f.block / 2));  // earlier ranks' halves, later ranks' wholes
+}
+
+TEST_CASE("a group of blocks is no larger than what comes while the one before it is computed") {
+  const Formulas f(360, 9, "full");
+  const auto rounds = [&](double bytes_per_second) {
+    Topology topology = Topology::single_node(9);
+    topology.inside_node.bytes_per_second = bytes_per_second;
+    const Plan plan = make_plan(f.problem, topology, {"contiguous", "ring", false, true, 1000});
+    return cost(plan.program(0, Pass::forward), f.problem).rounds;
+  };
+  REQUIRE(rounds(1) == 8);                  // a slow link: one after the other
+  REQUIRE(rounds(1e15) == 1);               // all while this rank computes its own
+  REQUIRE(rounds(2.1 * 6.5e14 / 40) == 3);  // 2, 4, and the last 2
 }
 
 TEST_CASE("ring backward, full mask: P-2 blocks after the kept one, P-1 gradient hops, no hop more") {

@@ -26,6 +26,9 @@ AttentionProblem problem_of(const char* mask) {
 
 using Programs = std::vector<RankProgram>;
 
+// Strategies and their keys_per_step: the ring with a block a step, and with blocks taken together.
+constexpr std::pair<const char*, std::int64_t> kStrategies[] = {{"ring", 0}, {"ring", 24}, {"gather", 0}};
+
 Slice* any_slice(Step& step, std::mt19937& random) {
   std::vector<Slice*> slices;
   std::visit(
@@ -102,11 +105,12 @@ TEST_CASE("no mutant that changes the result passes") {
   std::mt19937 random(20240607);
   std::map<bool, int> harmful_found, harmless_passed;
   int tried = 0;
-  for (const char* strategy : {"ring", "gather"}) {
+  for (const auto& [strategy, keys_per_step] : kStrategies) {
     for (const char* layout_name : {"contiguous", "zigzag", "striped"}) {
       for (const char* mask : {"full", "causal", "causal+window:5", "causal+documents:7,17"}) {
         const AttentionProblem problem = problem_of(mask);
-        const Plan plan = make_plan(problem, Topology::single_node(3), {layout_name, strategy, true, true});
+        const Plan plan =
+            make_plan(problem, Topology::single_node(3), {layout_name, strategy, true, true, keys_per_step});
         Programs forward, backward;
         for (int rank = 0; rank < 3; ++rank) {
           forward.push_back(plan.program(rank, Pass::forward));
@@ -133,10 +137,10 @@ TEST_CASE("no mutant that changes the result passes") {
 }
 
 TEST_CASE("every step of a proved program is needed: dropping any one is found") {
-  for (const char* strategy : {"ring", "gather"}) {
+  for (const auto& [strategy, keys_per_step] : kStrategies) {
     for (const char* mask : {"full", "causal", "causal+window:5"}) {
       const AttentionProblem problem = problem_of(mask);
-      const Plan plan = make_plan(problem, Topology::single_node(3), {"zigzag", strategy, true, true});
+      const Plan plan = make_plan(problem, Topology::single_node(3), {"zigzag", strategy, true, true, keys_per_step});
       Programs forward, backward;
       for (int rank = 0; rank < 3; ++rank) {
         forward.push_back(plan.program(rank, Pass::forward));
@@ -156,6 +160,18 @@ TEST_CASE("every step of a proved program is needed: dropping any one is found")
       }
     }
   }
+}
+
+TEST_CASE("two ends of a transfer that have its rows in different orders are found") {
+  const AttentionProblem problem = problem_of("causal");
+  const Plan plan = make_plan(problem, Topology::single_node(2), {"contiguous", "ring"});
+  Programs programs{plan.program(0, Pass::forward), plan.program(1, Pass::forward)};
+  for (Step& step : programs[1].steps) {
+    if (auto* exchange = std::get_if<Exchange>(&step)) exchange->order = RowOrder::by_token;
+  }
+  const auto findings = check(problem, plan.layout, programs, {});
+  REQUIRE_FALSE(findings.empty());
+  REQUIRE(findings[0].fault == Fault::mismatch);
 }
 
 TEST_CASE("a repeated exchange, and a step that changes nothing, are found to be needless") {

@@ -55,6 +55,27 @@ TEST_CASE("forward and backward match float64 for every strategy, layout, mask a
   }
 }
 
+TEST_CASE("a ring that takes blocks together matches float64") {
+  for (const std::string& mask : kMasks) {
+    for (const char* layout : {"contiguous", "zigzag"}) {
+      for (int world_size : {3, 4, 7}) {
+        for (std::int64_t keys_per_step : {130, 1000}) {
+          INFO(mask << " " << layout << " P=" << world_size << " keys_per_step=" << keys_per_step);
+          const Sharded run =
+              run_sharded(problem_of(mask), {layout, "ring", true, true, keys_per_step}, world_size, {}, 0, 2);
+          REQUIRE(run.verification.wrong == 0);
+          REQUIRE(run.verification.worst == "");
+          REQUIRE(run.verification.out_rel_l2 < 1e-5);
+          REQUIRE(run.verification.lse_max_abs < 1e-5);
+          REQUIRE(run.verification.dq_rel_l2 < 1e-5);
+          REQUIRE(run.verification.dk_rel_l2 < 1e-5);
+          REQUIRE(run.verification.dv_rel_l2 < 1e-5);
+        }
+      }
+    }
+  }
+}
+
 TEST_CASE("16-bit inputs give results within rounding of float64") {
   for (Dtype dtype : {Dtype::bf16, Dtype::fp16}) {
     const double rounding = dtype == Dtype::bf16 ? 1.0 / 256 : 1.0 / 2048;

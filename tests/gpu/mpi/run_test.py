@@ -55,6 +55,16 @@ class Run(support.ProgramTest):
                     self.assertEqual(report["verification"]["wrong"], 0)
                     self.assertLess(report["verification"]["out_rel_l2"], 1e-2)
 
+    def test_blocks_one_by_one_and_together(self):
+        """Ranks that share a device take blocks together unless told otherwise."""
+        for link in LINKS:
+            for arguments, keys in ((["--keys-per-step", 0], 0), ([], 65536)):
+                with self.subTest(link=link, arguments=arguments):
+                    self.assert_good(on_device(4, link, "--strategy", "ring", "--verify", "sample", *arguments, "--json",
+                                               self.path("json")))
+                    with open(self.path("json")) as file:
+                        self.assertEqual(json.load(file)["plan"]["keys_per_step"], keys)
+
     def test_masks_and_strategies_that_leave_ranks_without_work(self):
         for link in LINKS:
             for mask, strategy in (("causal+window:100", "ring"), ("causal+documents:1,4095", "gather")):

@@ -101,6 +101,22 @@ TEST_CASE("rows of the caller's tensors may lie apart") {
       Dtype::bf16);
 }
 
+TEST_CASE("a ring that takes blocks together matches float64, and gives the same bits every run") {
+  for (const std::string mask : {"full", "causal", "causal+window:57+sinks:5"}) {
+    for (const char* layout : {"contiguous", "zigzag"}) {
+      for (int world_size : {3, 4, 8}) {
+        for (std::int64_t keys_per_step : {200, 1000}) {
+          INFO(mask << " " << layout << " P=" << world_size << " keys_per_step=" << keys_per_step);
+          const PlanOptions plan{layout, "ring", true, true, keys_per_step};
+          const Sharded once = run_sharded(problem_of(mask, Dtype::bf16), plan, world_size, on_device());
+          require_right(once.verification, Dtype::bf16);
+          REQUIRE(run_sharded(problem_of(mask, Dtype::bf16), plan, world_size, on_device(), 0, 2).bytes == once.bytes);
+        }
+      }
+    }
+  }
+}
+
 TEST_CASE("the same schedule gives the same bits every run, and again on the same tensors") {
   const AttentionProblem problem = problem_of("causal", Dtype::bf16, 128);
   const Sharded once = run_sharded(problem, {"zigzag", "ring", true, true}, 4, on_device());
