@@ -57,7 +57,8 @@ int check(const Options& options) {
                               {.layout = options.layout,
                                .strategy = options.strategy,
                                .backward = options.backward,
-                               .keys_per_step = options.keys_per_step.value_or(0)});
+                               .keys_per_step = options.keys_per_step.value_or(0),
+                               .backward_keys_per_step = options.backward_keys_per_step.value_or(0)});
 
   const auto began = std::chrono::steady_clock::now();
   const std::vector<Finding> findings = check(plan);

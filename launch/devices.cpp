@@ -58,8 +58,8 @@ std::optional<std::pair<int, int>> sharers(World& world, const Options& options,
   return std::nullopt;
 }
 
-// Copies inside a device, and one way between two that NVLink joins, as NCCL reaches it.
-constexpr double kInsideDevice = 1e12, kNvlink = 3e11;
+// One way between two devices that NVLink joins, as NCCL reaches it.
+constexpr double kNvlink = 3e11;
 
 // What this rank's device sends to any other's, as far as this process sees them; 0 when it does not know.
 double rate_to_all(const std::vector<std::string>& uuids, Device device) {

@@ -15,8 +15,10 @@ namespace orrery::launch {
 // Collective. With --device auto a CPU wherever a rank could not have a device; with --device cuda that is refused.
 Device choose_device(World& world, const Options& options, const AttentionProblem& problem);
 
-// Collective. What a rank's device sends to another on its node, where that is known: all are one device, or joined by
-// NVLink.
+// Copies inside a device.
+inline constexpr double kInsideDevice = 1e12;
+// Collective. What a rank's device sends to another's on its node, where that is known: kInsideDevice when all ranks
+// share one, or NVLink's rate when it joins them.
 LinkRate device_link_rate(World& world, Device device);
 
 // "cpu", or the name of the CUDA device.

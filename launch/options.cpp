@@ -151,9 +151,12 @@ void read_placement(const Given& given, const Env& env, Options& options) {
   options.threads = given.integer<int>("threads", 1, 1024).value_or(env.threads);
   options.layout = given.string("layout").value_or("auto");
   options.strategy = given.string("strategy").value_or("auto");
-  if (given.string("keys-per-step").value_or("auto") != "auto") {
-    options.keys_per_step = given.integer<std::int64_t>("keys-per-step", 0);
-  }
+  const auto keys = [&](const char* name) {
+    const bool chosen = given.string(name).value_or("auto") == "auto";
+    return chosen ? std::nullopt : given.integer<std::int64_t>(name, 0);
+  };
+  options.keys_per_step = keys("keys-per-step");
+  options.backward_keys_per_step = keys("backward-keys-per-step");
 }
 
 void read_device(const Given& given, const Env& env, Options& options) {

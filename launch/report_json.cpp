@@ -68,6 +68,7 @@ Json to_json(const Report& report) {
             {"world_size", report.plan.topology.world_size},
             {"device", to_string(report.device.kind)},
             {"keys_per_step", report.plan.options.keys_per_step},
+            {"backward_keys_per_step", report.plan.options.backward_keys_per_step},
             {"sm_margin", report.sm_margin},
             {"kernels", kernels_json(report)},
             {"steps", report.costs.steps},

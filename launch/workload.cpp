@@ -34,7 +34,12 @@ WorkloadOptions workload_options(World& world, const Options& options, const Att
   how.attention.portable_kernels = options.portable_kernels;
   how.plan = {.layout = options.layout, .strategy = options.strategy, .backward = options.backward};
   how.link = device_link_rate(world, how.attention.device);
-  how.plan.keys_per_step = options.keys_per_step.value_or(how.link.bytes_per_second > 0 ? kKeysPerStep : 0);
+  // Where ranks share a device, launches of one fill what those of another leave; gradients sent home and added there
+  // then cost more than fewer launches save.
+  const std::int64_t suits = how.link.bytes_per_second > 0 ? kKeysPerStep : 0;
+  const bool shared = how.link.bytes_per_second == kInsideDevice;
+  how.plan.keys_per_step = options.keys_per_step.value_or(suits);
+  how.plan.backward_keys_per_step = options.backward_keys_per_step.value_or(shared ? 0 : suits);
   how.prove = options.prove;
   return how;
 }

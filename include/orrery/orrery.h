@@ -170,12 +170,12 @@ typedef struct orrery_plan_options {
   const char* strategy; /* "ring", "gather" or "auto", which NULL means too */
   int backward;         /* plan a backward pass */
   int keep_key_value;   /* with backward: start it from the key-values that the forward pass received last */
-  /* A forward ring computes with several blocks at once while they have at most so many keys together; 0: one block.
-   * 32768 suits devices that NVLink joins. It needs memory for two such groups, and waits for the whole of one. */
-  int64_t keys_per_step;
+  /* A ring computes with several blocks at once while they have at most so many keys together; 0: one block. 65536
+   * suits devices that NVLink joins. It needs memory for two such groups, backward for their gradients too. */
+  int64_t keys_per_step, backward_keys_per_step;
 } orrery_plan_options;
 #define ORRERY_PLAN_OPTIONS_INIT \
-  { sizeof(orrery_plan_options), NULL, NULL, 0, 1, 0 }
+  { sizeof(orrery_plan_options), NULL, NULL, 0, 1, 0, 0 }
 
 /* For the context's world. Local; the same arguments give the same plan on every rank. */
 ORRERY_API orrery_status orrery_plan_create(orrery_context* context, const orrery_problem* problem,

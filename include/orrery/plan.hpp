@@ -20,10 +20,10 @@ struct PlanOptions {
   // workspace between the two runs and save one transfer. Without it every backward run starts from the caller's
   // tensors.
   bool keep_key_value = true;
-  // A forward ring takes visiting blocks together while they have at most so many keys: one attention step, and so one
-  // time in and out of memory for the state, where there were several. It needs memory for two such groups, and waits
-  // for the whole of one, so groups grow no faster than the topology's links bring them. 0: one block a step.
-  std::int64_t keys_per_step = 0;
+  // A ring takes blocks together while they have at most so many keys: one attention step, one exchange and one launch
+  // where there were several. It needs memory for two such groups, backward for their gradients too, and waits for the
+  // whole of one, so groups grow no faster than the topology's links bring them. 0: one block a step.
+  std::int64_t keys_per_step = 0, backward_keys_per_step = 0;
 };
 
 struct Plan {

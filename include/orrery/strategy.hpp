@@ -17,8 +17,8 @@ struct Placement {
   const AttentionProblem& problem;
   const Layout& layout;
   const Topology& topology;
-  bool keep_key_value = false;     // a backward run follows, and the forward run may keep key-values for it
-  std::int64_t keys_per_step = 0;  // PlanOptions::keys_per_step
+  bool keep_key_value = false;  // a backward run follows, and the forward run may keep key-values for it
+  std::int64_t keys_per_step = 0, backward_keys_per_step = 0;  // those of PlanOptions
 };
 
 struct Strategy {

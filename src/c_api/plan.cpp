@@ -34,7 +34,8 @@ PlanOptions options_of(const orrery_plan_options* options) {
           .strategy = text_or(given.strategy, "auto"),
           .backward = given.backward != 0,
           .keep_key_value = given.keep_key_value != 0,
-          .keys_per_step = given.keys_per_step};
+          .keys_per_step = given.keys_per_step,
+          .backward_keys_per_step = given.backward_keys_per_step};
 }
 
 template <typename Tell>

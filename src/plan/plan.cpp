@@ -33,8 +33,12 @@ Choice choose(const Mask& mask, const PlanOptions& options) {
 }
 
 Placement placement(const Plan& plan) {
-  return {plan.problem, plan.layout, plan.topology, plan.options.backward && plan.options.keep_key_value,
-          plan.options.keys_per_step};
+  return {plan.problem,
+          plan.layout,
+          plan.topology,
+          plan.options.backward && plan.options.keep_key_value,
+          plan.options.keys_per_step,
+          plan.options.backward_keys_per_step};
 }
 
 }  // namespace
@@ -46,7 +50,9 @@ Plan make_plan(const AttentionProblem& problem, const Topology& topology, const 
   Plan plan{problem,         topology,      Layout::make(choice.layout, problem.mask, topology.world_size),
             choice.strategy, choice.reason, options};
   const Strategy& strategy = find_strategy(plan.strategy);
-  if (options.keys_per_step < 0) refuse(options.keys_per_step, " keys a step");
+  for (std::int64_t keys : {options.keys_per_step, options.backward_keys_per_step}) {
+    if (keys < 0) refuse(keys, " keys a step");
+  }
   const std::string reason = strategy.rejects(placement(plan));
   if (!reason.empty()) refuse("strategy ", strategy.name, " cannot serve this problem: ", reason);
   return plan;
@@ -60,7 +66,8 @@ RankProgram Plan::program(int rank, Pass pass) const {
 std::string Plan::text() const {
   return concat(problem.text(), " world_size=", topology.world_size, " layout=", layout.text(), " strategy=", strategy,
                 " backward=", options.backward ? 1 : 0, " keep_key_value=", options.keep_key_value ? 1 : 0,
-                " keys_per_step=", options.keys_per_step, " inside_node=", topology.inside_node.bytes_per_second,
+                " keys_per_step=", options.keys_per_step, " backward_keys_per_step=", options.backward_keys_per_step,
+                " inside_node=", topology.inside_node.bytes_per_second,
                 " between_nodes=", topology.between_nodes.bytes_per_second);
 }
 

@@ -14,7 +14,7 @@
 // the rows that somebody ahead needs, and skips ranks that need nothing. A gradient whose block left the ring goes
 // straight home.
 //
-// Where blocks are short the forward pass may take several together (strategy/ring_in_groups.hpp), and keeps none.
+// Where blocks are short a pass may take several together (strategy/ring_in_groups.hpp); then none is kept.
 #include <algorithm>
 #include <array>
 #include <optional>
@@ -47,13 +47,22 @@ class RingProgram {
         travel_(placement),
         world_(placement.topology.world_size),
         rank_(rank),
-        keep_(placement.keep_key_value && world_ > 1 && blocks_together(placement) == 1),
+        keep_(placement.keep_key_value && world_ > 1 && blocks_together(placement, Pass::forward) == 1 &&
+              blocks_together(placement, Pass::backward) == 1),
         spans_(layout_.shard(rank)),
         tokens_(layout_.tokens(rank)),
         keeps_next_(kept(rank_at(1))),
-        program_(pass, rank, world_) {}
+        program_(pass, rank, world_) {
+    for (int other = 0; other < world_; ++other) {
+      needs_.push_back(travel_.needs(rank_, other));
+      needed_by_.push_back(travel_.needs(other, rank_));
+    }
+  }
 
   int rank_at(int offset) const { return mod(rank_ + offset, world_); }
+  // Whether this rank needs a source's block, and another rank this one's. Asked so often that the answers are kept.
+  bool needs(int source) const { return needs_[static_cast<std::size_t>(source)] != 0; }
+  bool needed_by(int rank) const { return needed_by_[static_cast<std::size_t>(rank)] != 0; }
   KvHeads all_heads() const { return {0, problem_.kv_heads}; }
 
   // The block of this source ends its forward travel at source - 1 with all rows that any rank needs, so that the
@@ -103,6 +112,9 @@ class RingProgram {
   const std::int64_t tokens_;
   const bool keeps_next_;  // the next rank's block is kept here
   ProgramBuilder program_;
+
+ private:
+  std::vector<char> needs_, needed_by_;  // by the other rank
 };
 
 class Forward : RingProgram {
@@ -117,7 +129,7 @@ class Forward : RingProgram {
     for (int step = 1; step < world_; ++step) {
       exchange(step);
       const int source = rank_at(-step);
-      if (!travel_.needs(rank_, source)) continue;
+      if (!needs(source)) continue;
       for (int p = 0; p < pieces(1); ++p) {
         const KvHeads heads = piece(p, pieces(1), source).heads;
         emit_attend(program_, problem_, buffers_, spans_, layout_.shard(source), {block(step), 0, heads.begin}, heads);
@@ -143,9 +155,9 @@ class Forward : RingProgram {
     const int next = rank_at(1), previous = rank_at(-1);
     const int here = rank_at(-step), coming = rank_at(-step - 1);
     const int far = rank_at(step + 1);  // holds this rank's own block at the next step
-    const bool passes_on = (step == 0 || travel_.needs(rank_, here)) && travel_.needs(next, here);
-    const bool sends_afresh = step > 0 && travel_.needs(far, rank_) && !travel_.needs(mod(far - 1, world_), rank_);
-    const bool receives = travel_.needs(rank_, coming);
+    const bool passes_on = (step == 0 || needs(here)) && travel_.needs(next, here);
+    const bool sends_afresh = step > 0 && needed_by(far) && !needed_by(mod(far - 1, world_));
+    const bool receives = needs(coming);
     const bool from_ring = previous == coming || travel_.needs(previous, coming);
     const Ranges on = passes_on ? travel_.ahead(next, here) : Ranges{};
     const Ranges afresh = sends_afresh ? travel_.ahead(far, rank_) : Ranges{};
@@ -216,15 +228,14 @@ class Backward : RingProgram {
     if (step >= world_) return v;
     const int previous = rank_at(1);
     v.source = rank_at(step + 1);
-    v.needed = at_home(step) || travel_.needs(rank_, v.source);
+    v.needed = at_home(step) || needs(v.source);
     if (v.needed) {
       v.stays = travel_.needs(rank_at(-1), v.source);
       if (step > 0 && travel_.needs(previous, v.source)) v.arrived = travel_.ahead(previous, v.source);
       v.carried = at_home(step) ? Ranges{{0, tokens_}} : travel_.ahead(rank_, v.source);
     }
     const int far = rank_at(-step - 1);  // holds this rank's own block at this step
-    if (far != previous && travel_.needs(far, rank_) && !travel_.needs(mod(far - 1, world_), rank_))
-      v.returns_from = far;
+    if (far != previous && needed_by(far) && !needed_by(mod(far - 1, world_))) v.returns_from = far;
     return v;
   }
 
@@ -248,9 +259,9 @@ class Backward : RingProgram {
     if (step + 1 >= world_ - 1) return;  // the last step takes the rank's own block
     const int next_rank = rank_at(-1), previous = rank_at(1);
     const int far = rank_at(-step - 2);  // holds this rank's own block at the next step
-    const bool continues = step < 0 ? kept(rank_) : travel_.needs(mod(far + 1, world_), rank_);
+    const bool continues = step < 0 ? kept(rank_) : needed_by(mod(far + 1, world_));
     const bool passes_on = now.needed && now.stays;
-    const bool sends_afresh = travel_.needs(far, rank_) && !continues;
+    const bool sends_afresh = needed_by(far) && !continues;
     const bool receives = next.needed && !(step < 0 && kept(next.source));
     const bool from_ring = !next.arrived.empty();
     const Ranges on = passes_on ? travel_.behind(next_rank, now.source) : Ranges{};
@@ -325,9 +336,9 @@ std::string rejects(const Placement&) {
 }
 
 RankProgram build(const Placement& placement, Pass pass, int rank) {
-  if (pass == Pass::backward) return Backward(placement, rank).build();
-  const std::int64_t together = blocks_together(placement);
-  return together > 1 ? build_ring_in_groups(placement, rank, together) : Forward(placement, rank).build();
+  const std::int64_t together = blocks_together(placement, pass);
+  if (together > 1) return build_ring_in_groups(placement, pass, rank, together);
+  return pass == Pass::forward ? Forward(placement, rank).build() : Backward(placement, rank).build();
 }
 
 }  // namespace

@@ -1,15 +1,21 @@
-// A forward ring whose ranks take the blocks of several steps together. While blocks are short a ring spends much of
-// its time at the edges of its steps: the state of the queries goes in and out of memory, and a device runs dry at the
-// end of every launch. Here one attention step takes a group of blocks, whose rows lie in one buffer in the order of
-// their positions, so that what a query sees of them is one interval, as of a single block.
+// A ring whose ranks take the blocks of several steps together. While blocks are short a ring spends much of its time
+// at the edges of its steps: the state of the queries, or the sums of dk and dv, go in and out of memory, and a device
+// runs dry at the end of every launch. Here one attention step takes a group of blocks, and their rows lie in one
+// buffer in the order of their positions, so that what a query sees of them is one interval, as of a single block.
 //
 // A group comes in one exchange, straight from the owners of its blocks, and only the rows that this rank's queries
 // see; nothing is passed on. It comes while the group before it is computed, so groups grow no faster than the links
-// bring them. Memory is that of two groups, however many ranks there are.
+// bring them. Backward, the gradients of a group are summed where it is, sent home in one exchange, and added there in
+// the order of the steps. This rank's own block is computed half while the first group comes, and half while the last
+// gradients are on their way.
+//
+// Memory is that of two groups, however many ranks there are; both passes fetch, and nothing is kept between them.
 #include "strategy/ring_in_groups.hpp"
 
 #include <algorithm>
 #include <array>
+#include <string>
+#include <string_view>
 #include <vector>
 
 #include "strategy/travel.hpp"
@@ -18,6 +24,7 @@ namespace orrery {
 namespace {
 
 constexpr int kKeyValueLane = 0;
+constexpr int kGradientLane = 1;
 
 // So many blocks arrive while one is computed, where the topology does not say what its links carry; where it does,
 // that follows from what the fastest kernels compute.
@@ -39,71 +46,61 @@ int arrivals(const Placement& placement) {
   return static_cast<int>(std::clamp<double>(computing / moving, 1, topology.world_size));
 }
 
-// Rows of a block that move as one: whose they are, and the row of a group's buffer at which they begin.
+// Rows of a block that move as one: whose they are or where they go, and the row of a buffer at which they begin.
 struct Run {
-  int source;
-  Range rows;
+  int peer;
+  Range rows;  // of the owner's shard
   std::int64_t at;
 };
 
-// The blocks that a ring would bring in some steps.
+std::int64_t rows_of(const std::vector<Run>& runs) {
+  std::int64_t rows = 0;
+  for (const Run& run : runs) rows += run.rows.size();
+  return rows;
+}
+
 struct Group {
-  int first_step, last_step;
-  std::vector<Run> runs;    // in the order in which they come
-  std::vector<Span> spans;  // as they lie
-  std::int64_t tokens = 0;
+  std::vector<Run> fetched, lent;  // rows of others' blocks that this rank has, and of its own that others have
+  std::vector<Span> spans;         // of the fetched rows, as they lie
 };
 
-class Forward {
- public:
-  Forward(const Placement& placement, int rank, std::int64_t together)
+// What both passes share.
+class GroupProgram {
+ protected:
+  GroupProgram(const Placement& placement, Pass pass, int rank, std::int64_t together)
       : problem_(placement.problem),
         layout_(placement.layout),
         travel_(placement),
         world_(placement.topology.world_size),
         rank_(rank),
-        program_(Pass::forward, rank, world_) {
+        spans_(layout_.shard(rank)),
+        tokens_(layout_.tokens(rank)),
+        program_(pass, rank, world_) {
     const int faster = arrivals(placement);
     for (int step = 1, count = 1; step < world_; step += count) {
       count = static_cast<int>(std::min<std::int64_t>({together, faster * count, world_ - step}));
-      groups_.push_back(group(step, step + count - 1));
+      groups_.push_back(group(step, count));
     }
   }
 
-  RankProgram build() && {
-    const std::vector<Span> spans = layout_.shard(rank_);
-    const KvHeads heads{0, problem_.kv_heads};
-    const ForwardBuffers own = add_forward_buffers(program_, problem_, layout_.tokens(rank_));
-    fetch(0, own.key_value);
-    program_.add(Clear{program_.all(own.state)});
-    emit_attend(program_, problem_, own, spans, spans, {own.key_value}, heads);
-    for (std::size_t g = 0; g < groups_.size(); ++g) {
-      fetch(g + 1, own.key_value);
-      if (groups_[g].tokens == 0) continue;
-      emit_attend(program_, problem_, own, spans, groups_[g].spans, {buffer(g)}, heads);
-    }
-    program_.add(Normalize{program_.all(own.output), program_.all(own.state)});
-    return std::move(program_).finish();
-  }
-
- private:
-  int ahead(int step) const { return mod(rank_ + step, world_); }
-  int behind(int step) const { return mod(rank_ - step, world_); }
-
-  Group group(int first_step, int last_step) const {
-    Group g{first_step, last_step, {}, {}};
-    for (int step = first_step; step <= last_step; ++step) {
-      for (const Range& rows : needed(rank_, behind(step))) g.runs.push_back({behind(step), rows, 0});
+  // The blocks that a ring would bring in these steps.
+  Group group(int first_step, int count) const {
+    Group g;
+    for (int step = first_step; step < first_step + count; ++step) {
+      const int behind = mod(rank_ - step, world_), ahead = mod(rank_ + step, world_);
+      for (const Range& rows : needed(rank_, behind)) g.fetched.push_back({behind, rows, 0});
+      for (const Range& rows : needed(ahead, rank_)) g.lent.push_back({ahead, rows, rows_of(g.lent)});
     }
     std::vector<Run*> by_position;
-    for (Run& run : g.runs) by_position.push_back(&run);
-    const auto position = [&](const Run* run) { return layout_.position(run->source, run->rows.begin); };
+    for (Run& run : g.fetched) by_position.push_back(&run);
+    const auto position = [&](const Run* run) { return layout_.position(run->peer, run->rows.begin); };
     std::sort(by_position.begin(), by_position.end(),
               [&](const Run* a, const Run* b) { return position(a) < position(b); });
+    std::int64_t at = 0;
     for (Run* run : by_position) {
-      run->at = g.tokens;
-      g.tokens += run->rows.size();
-      for (const Span& span : slice(layout_.shard(run->source), run->rows)) g.spans.push_back(span);
+      run->at = at;
+      at += run->rows.size();
+      for (const Span& span : slice(layout_.shard(run->peer), run->rows)) g.spans.push_back(span);
     }
     return g;
   }
@@ -120,28 +117,30 @@ class Forward {
     return by_span;
   }
 
-  // Receives a group, and sends of this rank's own block what others have of it in theirs.
-  void fetch(std::size_t g, int own) {
+  KvHeads all_heads() const { return {0, problem_.kv_heads}; }
+  Slice owned(int buffer, const Run& run) const { return program_.tokens(buffer, run.rows); }
+  Slice placed(int buffer, const Run& run) const { return program_.tokens(buffer, {run.at, run.at + run.rows.size()}); }
+
+  void fetch(std::size_t g, int key_value) {
     if (g >= groups_.size()) return;
-    const Group& group = groups_[g];
     Exchange e{.lane = kKeyValueLane, .order = RowOrder::by_token};
-    for (int step = group.first_step; step <= group.last_step; ++step) {
-      for (const Range& rows : needed(ahead(step), rank_)) e.sends.push_back({program_.tokens(own, rows), ahead(step)});
-    }
-    for (const Run& run : group.runs) {
-      e.receives.push_back({program_.tokens(buffer(g), {run.at, run.at + run.rows.size()}), run.source});
-    }
+    for (const Run& run : groups_[g].lent) e.sends.push_back({owned(key_value, run), run.peer});
+    for (const Run& run : groups_[g].fetched) e.receives.push_back({placed(fetched(g), run), run.peer});
     program_.add(std::move(e));
   }
+  int fetched(std::size_t g) {
+    return slot(fetched_, g, "fetched", BufferKind::key_value, problem_.dtype, &Group::fetched);
+  }
 
-  // Groups take turns in two buffers, each as large as the largest in it.
-  int buffer(std::size_t g) {
-    int& id = buffers_[g % 2];
+  // Groups take turns in two buffers, each as large as the largest group in it: one comes while another is computed.
+  int slot(std::array<int, 2>& slots, std::size_t g, std::string_view name, BufferKind kind, Dtype dtype,
+           std::vector<Run> Group::*rows) {
+    int& id = slots[g % 2];
     if (id < 0) {
       std::int64_t tokens = 0;
-      for (std::size_t i = g; i < groups_.size(); i += 2) tokens = std::max(tokens, groups_[i].tokens);
-      id = program_.buffer(g % 2 == 0 ? "group_a" : "group_b", BufferKind::key_value, BufferRole::workspace,
-                           problem_.dtype, tokens, problem_.kv_heads, RowOrder::by_token);
+      for (std::size_t i = g; i < groups_.size(); i += 2) tokens = std::max(tokens, rows_of(groups_[i].*rows));
+      id = program_.buffer(std::string(name) + (g % 2 == 0 ? "_a" : "_b"), kind, BufferRole::workspace, dtype, tokens,
+                           problem_.kv_heads, RowOrder::by_token);
     }
     return id;
   }
@@ -150,26 +149,117 @@ class Forward {
   const Layout& layout_;
   const Travel travel_;
   const int world_, rank_;
+  const std::vector<Span> spans_;
+  const std::int64_t tokens_;
   ProgramBuilder program_;
   std::vector<Group> groups_;
-  std::array<int, 2> buffers_ = {-1, -1};
+
+ private:
+  std::array<int, 2> fetched_ = {-1, -1};
+};
+
+class Forward : GroupProgram {
+ public:
+  Forward(const Placement& placement, int rank, std::int64_t together)
+      : GroupProgram(placement, Pass::forward, rank, together) {}
+
+  RankProgram build() && {
+    const ForwardBuffers own = add_forward_buffers(program_, problem_, tokens_);
+    fetch(0, own.key_value);
+    program_.add(Clear{program_.all(own.state)});
+    emit_attend(program_, problem_, own, spans_, spans_, {own.key_value}, all_heads());
+    for (std::size_t g = 0; g < groups_.size(); ++g) {
+      fetch(g + 1, own.key_value);
+      if (groups_[g].fetched.empty()) continue;
+      emit_attend(program_, problem_, own, spans_, groups_[g].spans, {fetched(g)}, all_heads());
+    }
+    program_.add(Normalize{program_.all(own.output), program_.all(own.state)});
+    return std::move(program_).finish();
+  }
+};
+
+class Backward : GroupProgram {
+ public:
+  Backward(const Placement& placement, int rank, std::int64_t together)
+      : GroupProgram(placement, Pass::backward, rank, together),
+        own_(add_backward_buffers(program_, problem_, tokens_)),
+        own_sum_(program_.buffer("grad_key_value_sum", BufferKind::grad_key_value, BufferRole::workspace, Dtype::fp32,
+                                 tokens_, problem_.kv_heads)) {}
+
+  RankProgram build() && {
+    const int half = problem_.kv_heads / 2;
+    fetch(0, own_.key_value);
+    program_.add(Delta{program_.all(own_.delta), program_.all(own_.output), program_.all(own_.grad_output)});
+    program_.add(Clear{program_.all(own_.grad_query_sum)});
+    program_.add(Clear{program_.all(own_sum_)});
+    attend_own({0, half});
+    for (std::size_t g = 0; g < groups_.size(); ++g) {
+      fetch(g + 1, own_.key_value);
+      attend(g);
+      if (g > 0) add_returned(g - 1);
+      send_home(g);
+    }
+    attend_own({half, problem_.kv_heads - half});
+    if (!groups_.empty()) add_returned(groups_.size() - 1);
+    program_.add(Copy{program_.all(own_.grad_key_value), program_.all(own_sum_)});
+    program_.add(Copy{program_.all(own_.grad_query), program_.all(own_.grad_query_sum)});
+    return std::move(program_).finish();
+  }
+
+ private:
+  void attend_own(KvHeads heads) {
+    if (heads.count == 0) return;
+    emit_attend_backward(program_, problem_, own_, spans_, spans_, {own_.key_value, 0, heads.begin},
+                         {own_sum_, 0, heads.begin}, heads);
+  }
+
+  void attend(std::size_t g) {
+    const Group& group = groups_[g];
+    if (group.fetched.empty()) return;
+    program_.add(Clear{program_.tokens(sum(g), {0, rows_of(group.fetched)})});
+    emit_attend_backward(program_, problem_, own_, spans_, group.spans, {fetched(g)}, {sum(g)}, all_heads());
+  }
+
+  void send_home(std::size_t g) {
+    Exchange e{.lane = kGradientLane, .order = RowOrder::by_token};
+    for (const Run& run : groups_[g].fetched) e.sends.push_back({placed(sum(g), run), run.peer});
+    for (const Run& run : groups_[g].lent) e.receives.push_back({placed(returned(g), run), run.peer});
+    program_.add(std::move(e));
+  }
+
+  void add_returned(std::size_t g) {
+    for (const Run& run : groups_[g].lent) program_.add(Add{owned(own_sum_, run), placed(returned(g), run)});
+  }
+
+  int sum(std::size_t g) {
+    return slot(sums_, g, "fetched_sum", BufferKind::grad_key_value, Dtype::fp32, &Group::fetched);
+  }
+  int returned(std::size_t g) {
+    return slot(returned_, g, "returned", BufferKind::grad_key_value, Dtype::fp32, &Group::lent);
+  }
+
+  const BackwardBuffers own_;
+  const int own_sum_;
+  std::array<int, 2> sums_ = {-1, -1}, returned_ = {-1, -1};
 };
 
 }  // namespace
 
-std::int64_t blocks_together(const Placement& placement) {
+std::int64_t blocks_together(const Placement& placement, Pass pass) {
   const Layout& layout = placement.layout;
   const int world = placement.topology.world_size;
-  const std::int64_t most = placement.keys_per_step / std::max<std::int64_t>(layout.max_tokens(), 1);
-  if (most <= 1 || world <= 2 || layout.interleaves()) return 1;
+  const std::int64_t keys = pass == Pass::forward ? placement.keys_per_step : placement.backward_keys_per_step;
+  const std::int64_t most = keys / std::max<std::int64_t>(layout.max_tokens(), 1);
+  if (most <= 1 || world <= 1 || layout.interleaves()) return 1;
   for (int rank = 0; rank < world; ++rank) {
     if (layout.shard(rank).size() > kMaxSpans) return 1;
   }
   return most;
 }
 
-RankProgram build_ring_in_groups(const Placement& placement, int rank, std::int64_t together) {
-  return Forward(placement, rank, together).build();
+RankProgram build_ring_in_groups(const Placement& placement, Pass pass, int rank, std::int64_t together) {
+  return pass == Pass::forward ? Forward(placement, rank, together).build()
+                               : Backward(placement, rank, together).build();
 }
 
 }  // namespace orrery

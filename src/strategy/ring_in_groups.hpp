@@ -1,4 +1,4 @@
-// A forward ring of short blocks, which takes several of them together.
+// A ring of short blocks, which takes several of them together.
 #pragma once
 
 #include <cstdint>
@@ -7,11 +7,11 @@
 
 namespace orrery {
 
-// How many blocks may make a group: as many as keys_per_step holds. 1 where blocks are to come one by one: when one
-// alone has so many keys, when there are two ranks, and where shards are stripes or many spans.
-std::int64_t blocks_together(const Placement& placement);
+// How many blocks may make a group in this pass: as many as its keys a step hold. 1 where blocks are to come one by
+// one: when one has more than half of these keys, and where shards are stripes or many spans.
+std::int64_t blocks_together(const Placement& placement, Pass pass);
 
-// The forward program. `together` is above 1.
-RankProgram build_ring_in_groups(const Placement& placement, int rank, std::int64_t together);
+// `together` is above 1, and the same on all ranks.
+RankProgram build_ring_in_groups(const Placement& placement, Pass pass, int rank, std::int64_t together);
 
 }  // namespace orrery

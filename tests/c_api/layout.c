@@ -34,6 +34,7 @@ int main(void) {
   FIELD(orrery_plan_options, backward);
   FIELD(orrery_plan_options, keep_key_value);
   FIELD(orrery_plan_options, keys_per_step);
+  FIELD(orrery_plan_options, backward_keys_per_step);
   WHOLE(orrery_cost);
   FIELD(orrery_cost, steps);
   FIELD(orrery_cost, rounds);

@@ -35,7 +35,7 @@ constexpr std::int64_t kSeqLen = 40;
 
 std::string prove(const std::string& mask, const std::string& layout, const std::string& strategy, int world_size,
                   bool keep, int kv_heads = 2, std::int64_t seq_len = kSeqLen, std::int64_t keys_per_step = 0) {
-  PlanOptions options{layout, strategy, true, keep, keys_per_step};
+  PlanOptions options{layout, strategy, true, keep, keys_per_step, keys_per_step};
   const Plan plan = make_plan(small_problem(seq_len, mask, kv_heads), Topology::single_node(world_size), options);
   // Stripes wider apart than a window is wide: rows in the gaps travel too, which is known and harmless (mask.hpp,
   // keys_seen).

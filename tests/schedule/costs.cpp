@@ -32,7 +32,7 @@ struct Formulas {
   ProgramCost of(const char* layout, const char* strategy, int rank, Pass pass, bool keep = true,
                  std::int64_t keys_per_step = 0) const {
     const Plan plan = make_plan(problem, Topology::single_node(static_cast<int>(world)),
-                                {layout, strategy, true, keep, keys_per_step});
+                                {layout, strategy, true, keep, keys_per_step, keys_per_step});
     return cost(plan.program(rank, pass), problem);
   }
 };

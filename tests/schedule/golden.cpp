@@ -14,8 +14,8 @@ std::string program(const std::string& layout, const std::string& strategy, cons
   problem.kv_heads = 2;
   problem.head_dim = 8;
   problem.mask = Mask::parse(mask, problem.seq_len);
-  const Plan plan =
-      make_plan(problem, Topology::single_node(world_size), {layout, strategy, true, true, keys_per_step});
+  const Plan plan = make_plan(problem, Topology::single_node(world_size),
+                              {layout, strategy, true, true, keys_per_step, keys_per_step});
   return to_text(plan.program(rank, pass));
 }
 
@@ -53,11 +53,11 @@ TEST_CASE("blocks taken together come from their owners, and lie in the order of
   input key_value: key_value fp32 4 tokens x 2 heads
   output output: output fp32 4 tokens x 4 heads
   workspace state: state fp32 4 tokens x 4 heads
-  workspace group_a: key_value fp32 10 tokens x 2 heads by token
-  0 exchange lane 0 by token send key_value[0:2] to 2 send key_value[0:2] to 3 send key_value[0:2] to 0 send key_value[2:4] to 0 receive group_a[0:2] from 0 receive group_a[4:8] from 3 receive group_a[2:4] from 2 receive group_a[8:10] from 2
+  workspace fetched_a: key_value fp32 10 tokens x 2 heads by token
+  0 exchange lane 0 by token send key_value[0:2] to 2 send key_value[0:2] to 3 send key_value[0:2] to 0 send key_value[2:4] to 0 receive fetched_a[0:2] from 0 receive fetched_a[4:8] from 3 receive fetched_a[2:4] from 2 receive fetched_a[8:10] from 2
   1 clear state[0:4]
   2 attend query[0:4] x key_value[0:4] into state[0:4] at {2+2,12+2} x {2+2,12+2}
-  3 attend query[0:4] x group_a[0:10] into state[0:4] at {2+2,12+2} x {0+2,4+2,6+4,10+2}
+  3 attend query[0:4] x fetched_a[0:10] into state[0:4] at {2+2,12+2} x {0+2,4+2,6+4,10+2}
   4 normalize state[0:4] to output[0:4]
 )");
 }

@@ -109,8 +109,8 @@ TEST_CASE("no mutant that changes the result passes") {
     for (const char* layout_name : {"contiguous", "zigzag", "striped"}) {
       for (const char* mask : {"full", "causal", "causal+window:5", "causal+documents:7,17"}) {
         const AttentionProblem problem = problem_of(mask);
-        const Plan plan =
-            make_plan(problem, Topology::single_node(3), {layout_name, strategy, true, true, keys_per_step});
+        const Plan plan = make_plan(problem, Topology::single_node(3),
+                                    {layout_name, strategy, true, true, keys_per_step, keys_per_step});
         Programs forward, backward;
         for (int rank = 0; rank < 3; ++rank) {
           forward.push_back(plan.program(rank, Pass::forward));
@@ -140,7 +140,8 @@ TEST_CASE("every step of a proved program is needed: dropping any one is found")
   for (const auto& [strategy, keys_per_step] : kStrategies) {
     for (const char* mask : {"full", "causal", "causal+window:5"}) {
       const AttentionProblem problem = problem_of(mask);
-      const Plan plan = make_plan(problem, Topology::single_node(3), {"zigzag", strategy, true, true, keys_per_step});
+      const Plan plan =
+          make_plan(problem, Topology::single_node(3), {"zigzag", strategy, true, true, keys_per_step, keys_per_step});
       Programs forward, backward;
       for (int rank = 0; rank < 3; ++rank) {
         forward.push_back(plan.program(rank, Pass::forward));

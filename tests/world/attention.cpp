@@ -61,8 +61,8 @@ TEST_CASE("a ring that takes blocks together matches float64") {
       for (int world_size : {3, 4, 7}) {
         for (std::int64_t keys_per_step : {130, 1000}) {
           INFO(mask << " " << layout << " P=" << world_size << " keys_per_step=" << keys_per_step);
-          const Sharded run =
-              run_sharded(problem_of(mask), {layout, "ring", true, true, keys_per_step}, world_size, {}, 0, 2);
+          const Sharded run = run_sharded(problem_of(mask), {layout, "ring", true, true, keys_per_step, keys_per_step},
+                                          world_size, {}, 0, 2);
           REQUIRE(run.verification.wrong == 0);
           REQUIRE(run.verification.worst == "");
           REQUIRE(run.verification.out_rel_l2 < 1e-5);

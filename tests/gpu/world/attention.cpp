@@ -107,7 +107,7 @@ TEST_CASE("a ring that takes blocks together matches float64, and gives the same
       for (int world_size : {3, 4, 8}) {
         for (std::int64_t keys_per_step : {200, 1000}) {
           INFO(mask << " " << layout << " P=" << world_size << " keys_per_step=" << keys_per_step);
-          const PlanOptions plan{layout, "ring", true, true, keys_per_step};
+          const PlanOptions plan{layout, "ring", true, true, keys_per_step, keys_per_step};
           const Sharded once = run_sharded(problem_of(mask, Dtype::bf16), plan, world_size, on_device());
           require_right(once.verification, Dtype::bf16);
           REQUIRE(run_sharded(problem_of(mask, Dtype::bf16), plan, world_size, on_device(), 0, 2).bytes == once.bytes);
