@@ -3,6 +3,7 @@
 // head_dim * 4 its gradients in fp32. A ring cuts a block in F = min(kv_heads, max(1, ceil(8/P))) pieces forward and
 // min(kv_heads, max(2, ceil(8/P))) backward; with P = 6 and 4 KV heads both are 2.
 #include <ctime>
+#include <tuple>
 
 #include "executor/hazards.hpp"
 #include "orrery/plan.hpp"
@@ -68,6 +69,20 @@ TEST_CASE("ring, blocks together, full mask: a round for each group, as many byt
       REQUIRE(at_once(blocks).pairs == f.n * 360 * f.problem.heads);
     }
     REQUIRE(at_once(2).kept_bytes == 0);
+  }
+}
+
+TEST_CASE("ring backward, blocks together, full mask: gradients come home in a round for each group") {
+  const Formulas f(360, 9, "full");
+  const std::int64_t sums = f.n * f.problem.heads * (f.problem.head_dim + 1) * 4 * f.problem.batch;  // dq and delta
+  for (int rank = 0; rank < 9; ++rank) {
+    for (const auto& [blocks, groups, in_memory] : {std::tuple(2, 4, 4), std::tuple(4, 3, 7), std::tuple(100, 2, 8)}) {
+      const ProgramCost c = f.of("contiguous", "ring", rank, Pass::backward, true, blocks * f.n);
+      REQUIRE(c.rounds == 2 * groups);
+      REQUIRE(c.bytes_sent == (f.world - 1) * (f.block + f.gradients));
+      REQUIRE(c.workspace_bytes == sums + f.gradients + in_memory * (f.block + 2 * f.gradients));
+      REQUIRE(c.kept_bytes == 0);
+    }
   }
 }
 
