@@ -173,9 +173,11 @@ typedef struct orrery_plan_options {
   /* A ring computes with several blocks at once while they have at most so many keys together; 0: one block. 65536
    * suits devices that NVLink joins. It needs memory for two such groups, backward for their gradients too. */
   int64_t keys_per_step, backward_keys_per_step;
+  /* What the slowest link carries, one way, which bounds how many blocks come at once; 0: not known. */
+  double link_bytes_per_second;
 } orrery_plan_options;
 #define ORRERY_PLAN_OPTIONS_INIT \
-  { sizeof(orrery_plan_options), NULL, NULL, 0, 1, 0, 0 }
+  { sizeof(orrery_plan_options), NULL, NULL, 0, 1, 0, 0, 0.0 }
 
 /* For the context's world. Local; the same arguments give the same plan on every rank. */
 ORRERY_API orrery_status orrery_plan_create(orrery_context* context, const orrery_problem* problem,

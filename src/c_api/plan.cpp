@@ -27,15 +27,18 @@ AttentionProblem problem_of(const orrery_problem* problem) {
           .scale = given.scale};
 }
 
-PlanOptions options_of(const orrery_plan_options* options) {
+Plan plan_of(const orrery_problem* problem, const orrery_plan_options* options, Topology topology) {
   const orrery_plan_options defaults = ORRERY_PLAN_OPTIONS_INIT;
   const orrery_plan_options given = read(options, defaults, "options");
-  return {.layout = text_or(given.layout, "auto"),
-          .strategy = text_or(given.strategy, "auto"),
-          .backward = given.backward != 0,
-          .keep_key_value = given.keep_key_value != 0,
-          .keys_per_step = given.keys_per_step,
-          .backward_keys_per_step = given.backward_keys_per_step};
+  if (!(given.link_bytes_per_second >= 0)) refuse("a link of ", given.link_bytes_per_second, " bytes a second");
+  topology.inside_node.bytes_per_second = topology.between_nodes.bytes_per_second = given.link_bytes_per_second;
+  return make_plan(problem_of(problem), topology,
+                   {.layout = text_or(given.layout, "auto"),
+                    .strategy = text_or(given.strategy, "auto"),
+                    .backward = given.backward != 0,
+                    .keep_key_value = given.keep_key_value != 0,
+                    .keys_per_step = given.keys_per_step,
+                    .backward_keys_per_step = given.backward_keys_per_step});
 }
 
 template <typename Tell>
@@ -44,7 +47,7 @@ orrery_status make(const Tell& tell, orrery_plan** plan, const orrery_problem* p
   return guarded(tell, [&] {
     require(plan, "plan");
     *plan = nullptr;
-    *plan = new orrery_plan(make_plan(problem_of(problem), topology(), options_of(options)));
+    *plan = new orrery_plan(plan_of(problem, options, topology()));
   });
 }
 

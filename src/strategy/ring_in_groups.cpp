@@ -33,17 +33,17 @@ constexpr double kFlopsPerSecond = 6.5e14;
 // Blocks of more spans are not taken together; nor are stripes, of which a query would still see one in P.
 constexpr std::size_t kMaxSpans = 16;
 
-// How many blocks arrive while one is computed, of whose pairs half are admitted, as under a causal mask.
+// How many blocks arrive while one is computed: 2 head_dim heads n^2 operations, for of its pairs half are admitted, as
+// under a causal mask, against 2 head_dim kv_heads n elements to move.
 int arrivals(const Placement& placement) {
   const AttentionProblem& problem = placement.problem;
   const Topology& topology = placement.topology;
   const double rate = (topology.nodes() > 1 ? topology.between_nodes : topology.inside_node).bytes_per_second;
   if (rate <= 0) return kArrivals;
   const auto tokens = static_cast<double>(placement.layout.max_tokens());
-  const double computing = 2.0 * problem.head_dim * problem.heads * tokens * tokens / kFlopsPerSecond;
-  const double moving =
-      2.0 * problem.head_dim * problem.kv_heads * tokens * static_cast<double>(size_of(problem.dtype)) / rate;
-  return static_cast<int>(std::clamp<double>(computing / moving, 1, topology.world_size));
+  const double elements_per_second = rate / static_cast<double>(size_of(problem.dtype));
+  const double arriving = problem.group() * tokens * elements_per_second / kFlopsPerSecond;
+  return static_cast<int>(std::clamp<double>(arriving, 1, topology.world_size));
 }
 
 // Rows of a block that move as one: whose they are or where they go, and the row of a buffer at which they begin.

@@ -167,12 +167,16 @@ class Attention(unittest.TestCase):
         problem = c.Problem(seq_len=4096, mask=b"causal")
         with self.assertRaisesRegex(RuntimeError, "-1 keys a step"):
             c.make(orrery.orrery_plan_for, 16, 4, problem, c.PlanOptions(keys_per_step=-1))
-        plan = c.make(orrery.orrery_plan_for, 16, 4, problem, c.PlanOptions(backward=1, keys_per_step=1024))
+        with self.assertRaisesRegex(RuntimeError, "link of -1"):
+            c.make(orrery.orrery_plan_for, 16, 4, problem, c.PlanOptions(link_bytes_per_second=-1))
+        plan = c.make(orrery.orrery_plan_for, 16, 4, problem,
+                      c.PlanOptions(backward=1, keys_per_step=1024, link_bytes_per_second=1e11))
         findings = ctypes.c_int64(-1)
         self.assertEqual(orrery.orrery_plan_check(plan, 0, byref(findings), None, 0), 0)
         self.assertEqual(findings.value, 0)
         self.assertIn(b"seq_len=4096", orrery.orrery_plan_text(plan))
         self.assertIn(b"keys_per_step=1024", orrery.orrery_plan_text(plan))
+        self.assertIn(b"between_nodes=1e+11", orrery.orrery_plan_text(plan))
         orrery.orrery_plan_destroy(plan)
 
 

@@ -35,6 +35,7 @@ int main(void) {
   FIELD(orrery_plan_options, keep_key_value);
   FIELD(orrery_plan_options, keys_per_step);
   FIELD(orrery_plan_options, backward_keys_per_step);
+  FIELD(orrery_plan_options, link_bytes_per_second);
   WHOLE(orrery_cost);
   FIELD(orrery_cost, steps);
   FIELD(orrery_cost, rounds);

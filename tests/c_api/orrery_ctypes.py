@@ -42,7 +42,8 @@ class Problem(Versioned):
 
 class PlanOptions(Versioned):
     _fields_ = [("struct_size", c_size_t), ("layout", c_char_p), ("strategy", c_char_p), ("backward", c_int),
-                ("keep_key_value", c_int), ("keys_per_step", c_int64), ("backward_keys_per_step", c_int64)]
+                ("keep_key_value", c_int), ("keys_per_step", c_int64), ("backward_keys_per_step", c_int64),
+                ("link_bytes_per_second", c_double)]
     DEFAULTS = {"keep_key_value": 1}
 
 
