@@ -20,6 +20,14 @@ AttentionProblem tiny_problem(const World& world, const Options& options) {
   return generated_problem(options, {.seq_len = 8 * world.world_size(), .heads = 1, .head_dim = 16});
 }
 
+// A block a step and one thread, whatever suits the devices: it is the step that is measured.
+WorkloadOptions how_to_run(World& world, Options options, const AttentionProblem& problem) {
+  options.threads = 1;
+  options.backward = false;
+  options.keys_per_step = options.backward_keys_per_step = 0;
+  return workload_options(world, options, problem);
+}
+
 Row per_step_row(std::string name, const Report& report, double seconds_per_run, const std::string& against) {
   const double seconds = seconds_per_run / static_cast<double>(report.costs.steps);
   Row row = make_row("overhead", std::move(name), report);
@@ -37,8 +45,7 @@ Row per_step_row(std::string name, const Report& report, double seconds_per_run,
 Row step_row(World& world, const Options& options) {
   std::optional<Inputs> inputs;
   together(world, [&] { inputs.emplace(tiny_problem(world, options), options.seed); });
-  WorkloadOptions how = workload_options(world, options, inputs->problem());
-  how.plan.backward = false;
+  const WorkloadOptions how = how_to_run(world, options, inputs->problem());
   Workload workload(world, *inputs, how);
   const Measured measured =
       measure(workload, options.repeat.value_or(kRepeat), options.warmup.value_or(kWarmup), false);
@@ -70,7 +77,7 @@ double host_seconds(const Options& options, const std::function<void()>& call, c
 // as one CUDA graph, which gives the results that are verified.
 std::vector<Row> host_rows(World& solo, const Options& options) {
   const Inputs inputs(tiny_problem(solo, options), options.seed);
-  WorkloadOptions how = workload_options(solo, options, inputs.problem());
+  WorkloadOptions how = how_to_run(solo, options, inputs.problem());
   if (how.attention.device.kind == DeviceKind::cpu) return {};
   how.plan.backward = true;
   DeviceStream stream(how.attention.device);

@@ -78,8 +78,12 @@ double rate_to_all(const std::vector<std::string>& uuids, Device device) {
 
 LinkRate device_link_rate(World& world, Device device) {
   if (device.kind == DeviceKind::cpu || world.topology().nodes() > 1) return {};
-  const std::string uuid = cuda_devices().at(static_cast<std::size_t>(device.index)).uuid;
-  const std::vector<double> rates = all_gather(world, rate_to_all(all_gather(world, uuid), device));
+  std::string uuid;
+  together(world, [&] { uuid = cuda_devices().at(static_cast<std::size_t>(device.index)).uuid; });
+  const std::vector<std::string> uuids = all_gather(world, uuid);
+  double mine = 0;
+  together(world, [&] { mine = rate_to_all(uuids, device); });
+  const std::vector<double> rates = all_gather(world, mine);
   return {*std::min_element(rates.begin(), rates.end()), 0};
 }
 

@@ -109,9 +109,10 @@ constexpr std::array kOptionTable = {
     OptionInfo{
         kPlacement, kPlans, "keys-per-step", "N",
         "keys up to which a forward ring computes with several blocks at once; auto: 65536 where CUDA devices are "
-        "shared or joined by NVLink, else 0, a block at a time (auto)"},
+        "shared or joined by NVLink, else, and for check, 0, a block at a time (auto)"},
     OptionInfo{kPlacement, kPlans, "backward-keys-per-step", "N",
-               "the same of the backward pass; auto: 65536 where CUDA devices are joined by NVLink, else 0 (auto)"},
+               "the same of the backward pass; auto: 65536 where CUDA devices are joined by NVLink, else, and for "
+               "check, 0 (auto)"},
 
     OptionInfo{kTrust, kMeasures, "verify", "MODE", "against float64: none, sample or full (sample)"},
     OptionInfo{kTrust, kMeasures, "check", nullptr, "prove the plan before it runs (ORRERY_CHECK)"},

@@ -69,6 +69,7 @@ Json to_json(const Report& report) {
             {"device", to_string(report.device.kind)},
             {"keys_per_step", report.plan.options.keys_per_step},
             {"backward_keys_per_step", report.plan.options.backward_keys_per_step},
+            {"link_bytes_per_second", report.plan.topology.inside_node.bytes_per_second},
             {"sm_margin", report.sm_margin},
             {"kernels", kernels_json(report)},
             {"steps", report.costs.steps},

@@ -171,7 +171,8 @@ typedef struct orrery_plan_options {
   int backward;         /* plan a backward pass */
   int keep_key_value;   /* with backward: start it from the key-values that the forward pass received last */
   /* A ring computes with several blocks at once while they have at most so many keys together; 0: one block. 65536
-   * suits devices that NVLink joins. It needs memory for two such groups, backward for their gradients too. */
+   * suits devices that NVLink joins. It needs memory for two such groups, backward for their gradients too;
+   * where one pass does so, no key-values are kept. */
   int64_t keys_per_step, backward_keys_per_step;
   /* What the slowest link carries, one way, which bounds how many blocks come at once; 0: not known. */
   double link_bytes_per_second;

@@ -22,7 +22,8 @@ struct PlanOptions {
   bool keep_key_value = true;
   // A ring takes blocks together while they have at most so many keys: one attention step, one exchange and one launch
   // where there were several. It needs memory for two such groups, backward for their gradients too, and waits for the
-  // whole of one, so groups grow no faster than the topology's links bring them. 0: one block a step.
+  // whole of one, so groups grow no faster than the topology's links bring them. Where one pass does, no key-values are
+  // kept for the other. 0: one block a step.
   std::int64_t keys_per_step = 0, backward_keys_per_step = 0;
 };
 

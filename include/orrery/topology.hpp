@@ -23,7 +23,7 @@ struct Topology {
   static Topology from_hosts(const std::vector<std::string>& host_of_rank);
 
   int nodes() const;
-  // Throws ErrorCode::invalid: world_size < 1, or node_of_rank of another size.
+  // Throws ErrorCode::invalid: world_size < 1, node_of_rank of another size, or a rate that is none.
   void validate() const;
 };
 

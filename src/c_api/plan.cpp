@@ -30,7 +30,6 @@ AttentionProblem problem_of(const orrery_problem* problem) {
 Plan plan_of(const orrery_problem* problem, const orrery_plan_options* options, Topology topology) {
   const orrery_plan_options defaults = ORRERY_PLAN_OPTIONS_INIT;
   const orrery_plan_options given = read(options, defaults, "options");
-  if (!(given.link_bytes_per_second >= 0)) refuse("a link of ", given.link_bytes_per_second, " bytes a second");
   topology.inside_node.bytes_per_second = topology.between_nodes.bytes_per_second = given.link_bytes_per_second;
   return make_plan(problem_of(problem), topology,
                    {.layout = text_or(given.layout, "auto"),

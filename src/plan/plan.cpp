@@ -64,11 +64,15 @@ RankProgram Plan::program(int rank, Pass pass) const {
 }
 
 std::string Plan::text() const {
+  const bool in_groups = options.keys_per_step > 0 || options.backward_keys_per_step > 0;
+  const auto rate = [](const LinkRate& link) { return static_cast<std::int64_t>(link.bytes_per_second); };
+  const std::string links =
+      in_groups ? concat(" inside_node=", rate(topology.inside_node), " between_nodes=", rate(topology.between_nodes))
+                : "";
   return concat(problem.text(), " world_size=", topology.world_size, " layout=", layout.text(), " strategy=", strategy,
                 " backward=", options.backward ? 1 : 0, " keep_key_value=", options.keep_key_value ? 1 : 0,
                 " keys_per_step=", options.keys_per_step, " backward_keys_per_step=", options.backward_keys_per_step,
-                " inside_node=", topology.inside_node.bytes_per_second,
-                " between_nodes=", topology.between_nodes.bytes_per_second);
+                links);
 }
 
 }  // namespace orrery

@@ -42,6 +42,11 @@ void Topology::validate() const {
   if (node_of_rank.size() != static_cast<std::size_t>(world_size)) {
     refuse("topology: nodes are given for ", node_of_rank.size(), " ranks, but there are ", world_size);
   }
+  constexpr double kMostBytes = 1e18;
+  for (const LinkRate& link : {inside_node, between_nodes}) {
+    if (link.bytes_per_second >= 0 && link.bytes_per_second <= kMostBytes) continue;
+    refuse("topology: a link of ", link.bytes_per_second, " bytes a second");
+  }
 }
 
 }  // namespace orrery

@@ -33,6 +33,16 @@ bool covers(const Ranges& outer, const Ranges& inner) {
   return std::all_of(inner.begin(), inner.end(), [&](const Range& r) { return subtract(r, outer).empty(); });
 }
 
+Ranges span_by_span(std::span<const Span> shard, const Ranges& rows) {
+  Ranges cut;
+  std::int64_t begin = 0;
+  for (const Span& span : shard) {
+    for (const Range& r : clip(rows, {begin, begin + span.count})) cut.push_back(r);
+    begin += span.count;
+  }
+  return cut;
+}
+
 ForwardBuffers add_forward_buffers(ProgramBuilder& program, const AttentionProblem& problem, std::int64_t tokens) {
   const Dtype dtype = problem.dtype;
   ForwardBuffers b;

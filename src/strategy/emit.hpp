@@ -20,6 +20,10 @@ Range hull(const Ranges& ranges);
 Ranges clip(const Ranges& ranges, Range to);
 Ranges subtract(Range whole, const Ranges& ranges);
 bool covers(const Ranges& outer, const Ranges& inner);
+// Rows of a shard, cut where its spans end: for rows that come to lie by position, not as their owner has them.
+Ranges span_by_span(std::span<const Span> shard, const Ranges& rows);
+// Shards of more spans are not taken apart so.
+constexpr std::size_t kMaxSpansApart = 16;
 
 // Heads [begin, begin + count) of the key-values; query heads follow from the group.
 struct KvHeads {

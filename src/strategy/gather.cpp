@@ -18,10 +18,6 @@ namespace {
 constexpr int kKeyValueLane = 0;
 constexpr int kGradientLane = 1;
 constexpr int kMaxGroups = 8;
-// A shard of at most this many spans is fetched span by span, so that fetched rows can be laid out in position order
-// and computed as one block. Beyond, whole ranges are fetched and computed source by source.
-constexpr std::size_t kMaxSpansApart = 16;
-
 // A run of fetched rows: rows [from.begin, from.end) of a source's shard, stored at row `at`.
 struct Piece {
   int source;
@@ -56,18 +52,13 @@ class GatherProgram {
     }
   }
 
-  // Rows of the source's shard that the rank fetches, in the order in which they are sent.
+  // Rows of the source's shard that the rank fetches, in the order in which they are sent: span by span where that can
+  // be, so that they can be laid out in position order and computed as one block, else as whole ranges, source by
+  // source.
   Ranges pieces(int rank, int source) const {
     Ranges needed = travel_.needed(rank, source);
     const auto spans = layout_.shard(source);
-    if (spans.size() > kMaxSpansApart) return needed;
-    Ranges apart;
-    std::int64_t begin = 0;
-    for (const Span& s : spans) {
-      for (const Range& r : clip(needed, {begin, begin + s.count})) apart.push_back(r);
-      begin += s.count;
-    }
-    return apart;
+    return spans.size() > kMaxSpansApart ? needed : span_by_span(spans, needed);
   }
 
   int groups() const { return problem_.mask.has_window() || world_ == 1 ? 1 : std::min(problem_.kv_heads, kMaxGroups); }

@@ -28,22 +28,20 @@ constexpr int kGradientLane = 1;
 
 // So many blocks arrive while one is computed, where the topology does not say what its links carry; where it does,
 // that follows from what the fastest kernels compute.
-constexpr int kArrivals = 3;
+constexpr std::int64_t kArrivals = 3;
 constexpr double kFlopsPerSecond = 6.5e14;
-// Blocks of more spans are not taken together; nor are stripes, of which a query would still see one in P.
-constexpr std::size_t kMaxSpans = 16;
 
 // How many blocks arrive while one is computed: 2 head_dim heads n^2 operations, for of its pairs half are admitted, as
 // under a causal mask, against 2 head_dim kv_heads n elements to move.
-int arrivals(const Placement& placement) {
+std::int64_t arrivals(const Placement& placement) {
   const AttentionProblem& problem = placement.problem;
   const Topology& topology = placement.topology;
   const double rate = (topology.nodes() > 1 ? topology.between_nodes : topology.inside_node).bytes_per_second;
-  if (rate <= 0) return kArrivals;
+  if (!(rate > 0)) return kArrivals;
   const auto tokens = static_cast<double>(placement.layout.max_tokens());
   const double elements_per_second = rate / static_cast<double>(size_of(problem.dtype));
   const double arriving = problem.group() * tokens * elements_per_second / kFlopsPerSecond;
-  return static_cast<int>(std::clamp<double>(arriving, 1, topology.world_size));
+  return static_cast<std::int64_t>(std::clamp<double>(arriving, 1, topology.world_size));
 }
 
 // Rows of a block that move as one: whose they are or where they go, and the row of a buffer at which they begin.
@@ -76,20 +74,24 @@ class GroupProgram {
         spans_(layout_.shard(rank)),
         tokens_(layout_.tokens(rank)),
         program_(pass, rank, world_) {
-    const int faster = arrivals(placement);
-    for (int step = 1, count = 1; step < world_; step += count) {
-      count = static_cast<int>(std::min<std::int64_t>({together, faster * count, world_ - step}));
-      groups_.push_back(group(step, count));
+    const std::int64_t arriving = arrivals(placement);
+    for (std::int64_t step = 1, count = 1; step < world_; step += count) {
+      count = std::min({together, arriving * count, world_ - step});
+      groups_.push_back(group(static_cast<int>(step), static_cast<int>(count)));
     }
   }
 
   // The blocks that a ring would bring in these steps.
   Group group(int first_step, int count) const {
     Group g;
+    std::int64_t lent = 0;
     for (int step = first_step; step < first_step + count; ++step) {
       const int behind = mod(rank_ - step, world_), ahead = mod(rank_ + step, world_);
       for (const Range& rows : needed(rank_, behind)) g.fetched.push_back({behind, rows, 0});
-      for (const Range& rows : needed(ahead, rank_)) g.lent.push_back({ahead, rows, rows_of(g.lent)});
+      for (const Range& rows : needed(ahead, rank_)) {
+        g.lent.push_back({ahead, rows, lent});
+        lent += rows.size();
+      }
     }
     std::vector<Run*> by_position;
     for (Run& run : g.fetched) by_position.push_back(&run);
@@ -105,16 +107,9 @@ class GroupProgram {
     return g;
   }
 
-  // Rows of a source's block that a rank needs, span by span, for spans may lie apart where they arrive.
+  // Rows of a source's block that a rank needs.
   Ranges needed(int rank, int source) const {
-    const Ranges rows = travel_.needed(rank, source);
-    Ranges by_span;
-    std::int64_t begin = 0;
-    for (const Span& span : layout_.shard(source)) {
-      for (const Range& r : clip(rows, {begin, begin + span.count})) by_span.push_back(r);
-      begin += span.count;
-    }
-    return by_span;
+    return span_by_span(layout_.shard(source), travel_.needed(rank, source));
   }
 
   KvHeads all_heads() const { return {0, problem_.kv_heads}; }
@@ -187,19 +182,18 @@ class Backward : GroupProgram {
                                  tokens_, problem_.kv_heads)) {}
 
   RankProgram build() && {
-    const int half = problem_.kv_heads / 2;
     fetch(0, own_.key_value);
     program_.add(Delta{program_.all(own_.delta), program_.all(own_.output), program_.all(own_.grad_output)});
     program_.add(Clear{program_.all(own_.grad_query_sum)});
     program_.add(Clear{program_.all(own_sum_)});
-    attend_own({0, half});
+    attend_own(0);
     for (std::size_t g = 0; g < groups_.size(); ++g) {
       fetch(g + 1, own_.key_value);
       attend(g);
       if (g > 0) add_returned(g - 1);
       send_home(g);
     }
-    attend_own({half, problem_.kv_heads - half});
+    attend_own(1);
     if (!groups_.empty()) add_returned(groups_.size() - 1);
     program_.add(Copy{program_.all(own_.grad_key_value), program_.all(own_sum_)});
     program_.add(Copy{program_.all(own_.grad_query), program_.all(own_.grad_query_sum)});
@@ -207,10 +201,16 @@ class Backward : GroupProgram {
   }
 
  private:
-  void attend_own(KvHeads heads) {
-    if (heads.count == 0) return;
-    emit_attend_backward(program_, problem_, own_, spans_, spans_, {own_.key_value, 0, heads.begin},
-                         {own_sum_, 0, heads.begin}, heads);
+  // Half of this rank's own block: of its KV heads, or of a single head's rows.
+  void attend_own(int which) {
+    const auto half_of = [&](std::int64_t whole) { return Range{whole * which / 2, whole * (which + 1) / 2}; };
+    const bool by_heads = problem_.kv_heads > 1;
+    const Range heads = by_heads ? half_of(problem_.kv_heads) : Range{0, 1};
+    const Range rows = by_heads ? Range{0, tokens_} : half_of(tokens_);
+    const KvHeads kv_heads{static_cast<int>(heads.begin), static_cast<int>(heads.size())};
+    emit_attend_backward(program_, problem_, own_, spans_, slice(spans_, rows),
+                         {own_.key_value, rows.begin, kv_heads.begin}, {own_sum_, rows.begin, kv_heads.begin},
+                         kv_heads);
   }
 
   void attend(std::size_t g) {
@@ -246,13 +246,14 @@ class Backward : GroupProgram {
 }  // namespace
 
 std::int64_t blocks_together(const Placement& placement, Pass pass) {
+  const std::int64_t keys = pass == Pass::forward ? placement.keys_per_step : placement.backward_keys_per_step;
   const Layout& layout = placement.layout;
   const int world = placement.topology.world_size;
-  const std::int64_t keys = pass == Pass::forward ? placement.keys_per_step : placement.backward_keys_per_step;
-  const std::int64_t most = keys / std::max<std::int64_t>(layout.max_tokens(), 1);
-  if (most <= 1 || world <= 1 || layout.interleaves()) return 1;
+  if (keys == 0 || layout.interleaves()) return 1;
+  const std::int64_t most = std::min<std::int64_t>(keys / std::max<std::int64_t>(layout.max_tokens(), 1), world - 1);
+  if (most <= 1 || arrivals(placement) <= 1) return 1;
   for (int rank = 0; rank < world; ++rank) {
-    if (layout.shard(rank).size() > kMaxSpans) return 1;
+    if (layout.shard(rank).size() > kMaxSpansApart) return 1;
   }
   return most;
 }

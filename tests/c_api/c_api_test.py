@@ -176,7 +176,7 @@ class Attention(unittest.TestCase):
         self.assertEqual(findings.value, 0)
         self.assertIn(b"seq_len=4096", orrery.orrery_plan_text(plan))
         self.assertIn(b"keys_per_step=1024", orrery.orrery_plan_text(plan))
-        self.assertIn(b"between_nodes=1e+11", orrery.orrery_plan_text(plan))
+        self.assertIn(b"between_nodes=100000000000", orrery.orrery_plan_text(plan))
         orrery.orrery_plan_destroy(plan)
 
 

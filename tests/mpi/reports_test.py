@@ -9,7 +9,8 @@ from support import alone, mpi
 RUN_FIELDS = {
     "version": None,
     "problem": {"seq_len", "batch", "heads", "kv_heads", "head_dim", "dtype", "mask", "scale", "seed", "backward"},
-    "plan": {"strategy", "layout", "world_size", "device", "keys_per_step", "backward_keys_per_step", "sm_margin", "kernels", "steps", "bytes_sent",
+    "plan": {"strategy", "layout", "world_size", "device", "keys_per_step", "backward_keys_per_step",
+             "link_bytes_per_second", "sm_margin", "kernels", "steps", "bytes_sent",
              "workspace_bytes", "predicted_seconds"},
     "measured": {"forward_seconds", "backward_seconds", "tflops", "exposed_comm_seconds", "peak_bytes"},
     "verification": {"mode", "rows", "out_rel_l2", "lse_max_abs", "dq_rel_l2", "dk_rel_l2", "dv_rel_l2", "wrong"},

@@ -34,8 +34,9 @@ const std::vector<std::string> kMasks = {
 constexpr std::int64_t kSeqLen = 40;
 
 std::string prove(const std::string& mask, const std::string& layout, const std::string& strategy, int world_size,
-                  bool keep, int kv_heads = 2, std::int64_t seq_len = kSeqLen, std::int64_t keys_per_step = 0) {
-  PlanOptions options{layout, strategy, true, keep, keys_per_step, keys_per_step};
+                  bool keep, int kv_heads = 2, std::int64_t seq_len = kSeqLen, std::int64_t keys_per_step = 0,
+                  std::int64_t backward_keys_per_step = 0) {
+  PlanOptions options{layout, strategy, true, keep, keys_per_step, backward_keys_per_step};
   const Plan plan = make_plan(small_problem(seq_len, mask, kv_heads), Topology::single_node(world_size), options);
   // Stripes wider apart than a window is wide: rows in the gaps travel too, which is known and harmless (mask.hpp,
   // keys_seen).
@@ -66,17 +67,20 @@ TEST_CASE("rings that take blocks together are proved") {
   for (const char* layout : {"contiguous", "zigzag", "striped", "striped:3"}) {
     for (const std::string& mask : kMasks) {
       for (int world_size : {2, 3, 4, 5, 6, 7, 8, 9, 12, 16}) {
-        for (std::int64_t keys_per_step : {10, 20, 1000}) {
+        for (const auto& [forward, backward] :
+             {std::pair(10, 10), std::pair(20, 20), std::pair(1000, 1000), std::pair(1000, 0), std::pair(0, 1000)}) {
           for (bool keep : {true, false}) {
-            INFO(layout << " " << mask << " P=" << world_size << " keep=" << keep << " keys=" << keys_per_step);
-            REQUIRE(prove(mask, layout, "ring", world_size, keep, 2, kSeqLen, keys_per_step) == "");
+            INFO(layout << " " << mask << " P=" << world_size << " keep=" << keep << " keys=" << forward << ","
+                        << backward);
+            REQUIRE(prove(mask, layout, "ring", world_size, keep, 2, kSeqLen, forward, backward) == "");
           }
         }
       }
     }
   }
-  REQUIRE(prove("causal", "zigzag", "ring", 7, true, 1, 5, 100) == "");
-  REQUIRE(prove("causal", "zigzag", "ring", 7, true, 1, kSeqLen, 100) == "");
+  REQUIRE(prove("causal", "zigzag", "ring", 7, true, 1, 5, 100, 100) == "");
+  REQUIRE(prove("causal", "zigzag", "ring", 7, true, 1, kSeqLen, 100, 100) == "");
+  REQUIRE(prove("full", "contiguous", "ring", 4, true, 1, kSeqLen, 100, 100) == "");
 }
 
 TEST_CASE("a single KV head, and head counts that do not divide into groups, are proved") {

@@ -110,6 +110,21 @@ TEST_CASE("a group of blocks is no larger than what comes while the one before i
   REQUIRE(rounds(2.1 * 6.5e14 / 40) == 3);  // 2, 4, and the last 2
 }
 
+TEST_CASE("two ranks, and links that bring no two blocks at once, keep to the ring") {
+  const Formulas two(240, 2, "causal");
+  for (int rank = 0; rank < 2; ++rank) {
+    const ProgramCost one_by_one = two.of("zigzag", "ring", rank, Pass::forward);
+    const ProgramCost asked = two.of("zigzag", "ring", rank, Pass::forward, true, 1000);
+    REQUIRE(asked.rounds == one_by_one.rounds);
+    REQUIRE(asked.kept_bytes == two.block);
+  }
+  const Formulas f(360, 9, "full");
+  Topology slow = Topology::single_node(9);
+  slow.inside_node.bytes_per_second = 1;
+  const Plan plan = make_plan(f.problem, slow, {"contiguous", "ring", true, true, 1000, 1000});
+  REQUIRE(cost(plan.program(0, Pass::forward), f.problem).kept_bytes == f.block);
+}
+
 TEST_CASE("ring backward, full mask: P-2 blocks after the kept one, P-1 gradient hops, no hop more") {
   const Formulas f(240, 6, "full");
   const std::int64_t sums = f.n * f.problem.heads * (f.problem.head_dim + 1) * 4 * f.problem.batch;  // dq and delta

@@ -59,10 +59,11 @@ TEST_CASE("a ring that takes blocks together matches float64") {
   for (const std::string& mask : kMasks) {
     for (const char* layout : {"contiguous", "zigzag"}) {
       for (int world_size : {3, 4, 7}) {
-        for (std::int64_t keys_per_step : {130, 1000}) {
-          INFO(mask << " " << layout << " P=" << world_size << " keys_per_step=" << keys_per_step);
-          const Sharded run = run_sharded(problem_of(mask), {layout, "ring", true, true, keys_per_step, keys_per_step},
-                                          world_size, {}, 0, 2);
+        for (const auto& [forward, backward] :
+             {std::pair(130, 130), std::pair(1000, 1000), std::pair(1000, 0), std::pair(0, 1000)}) {
+          INFO(mask << " " << layout << " P=" << world_size << " keys a step " << forward << "," << backward);
+          const Sharded run =
+              run_sharded(problem_of(mask), {layout, "ring", true, true, forward, backward}, world_size, {}, 0, 2);
           REQUIRE(run.verification.wrong == 0);
           REQUIRE(run.verification.worst == "");
           REQUIRE(run.verification.out_rel_l2 < 1e-5);
@@ -74,6 +75,15 @@ TEST_CASE("a ring that takes blocks together matches float64") {
       }
     }
   }
+}
+
+TEST_CASE("a single KV head is taken together by rows") {
+  AttentionProblem problem = problem_of("causal");
+  problem.kv_heads = 1;
+  const Sharded run = run_sharded(problem, {"zigzag", "ring", true, true, 1000, 1000}, 4);
+  REQUIRE(run.verification.wrong == 0);
+  REQUIRE(run.verification.dq_rel_l2 < 1e-5);
+  REQUIRE(run.verification.dk_rel_l2 < 1e-5);
 }
 
 TEST_CASE("16-bit inputs give results within rounding of float64") {

@@ -126,10 +126,12 @@ void CoverageWorld::transfer(const Posted& send, const Posted& receive) {
   const RankProgram& receiver = to.effects->program();
   const Buffer& sent = sender.buffers[static_cast<std::size_t>(source.buffer)];
   const Buffer& received = receiver.buffers[static_cast<std::size_t>(target.buffer)];
+  const bool same_order = step_of(from, send.step).order == step_of(to, receive.step).order;
   if (source.tokens != target.tokens || source.heads != target.heads || sent.kind != received.kind ||
-      sent.dtype != received.dtype || step_of(from, send.step).order != step_of(to, receive.step).order) {
+      sent.dtype != received.dtype || !same_order) {
     to.effects->report(Fault::mismatch, receive.step, to_text(receiver, target), " meets ", to_text(sender, source),
-                       " from step ", send.step, " of rank ", send.rank);
+                       " from step ", send.step, " of rank ", send.rank,
+                       same_order ? "" : ", with its rows in another order");
     return;
   }
   const int node = to.nodes[static_cast<std::size_t>(receive.step)] + static_cast<int>(receive.index);
