@@ -20,11 +20,11 @@ AttentionProblem tiny_problem(const World& world, const Options& options) {
   return generated_problem(options, {.seq_len = 8 * world.world_size(), .heads = 1, .head_dim = 16});
 }
 
-// A block a step and one thread, whatever suits the devices: it is the step that is measured.
+// One thread and, unless told otherwise, a block a step, whatever suits the devices: it is the step that is measured.
 WorkloadOptions how_to_run(World& world, Options options, const AttentionProblem& problem) {
   options.threads = 1;
   options.backward = false;
-  options.keys_per_step = options.backward_keys_per_step = 0;
+  for (auto* keys : {&options.keys_per_step, &options.backward_keys_per_step}) *keys = keys->value_or(0);
   return workload_options(world, options, problem);
 }
 

@@ -44,12 +44,18 @@ int index_of(const World& world, const Options& options) {
   return *local % count;
 }
 
+// The devices of all ranks. Collective.
+std::vector<std::string> device_uuids(World& world, Device device) {
+  std::string mine;
+  together(world, [&] { mine = cuda_devices().at(static_cast<std::size_t>(device.index)).uuid; });
+  return all_gather(world, mine);
+}
+
 // The first two processes that have one device, the same two on every rank; none when each has its own, or sharing was
 // asked for. Collective.
 std::optional<std::pair<int, int>> sharers(World& world, const Options& options, Device device) {
   if (!started_by_mpi() || options.share_device) return std::nullopt;
-  const std::vector<std::string> uuids =
-      all_gather(world, cuda_devices().at(static_cast<std::size_t>(device.index)).uuid);
+  const std::vector<std::string> uuids = device_uuids(world, device);
   for (std::size_t second = 1; second < uuids.size(); ++second) {
     for (std::size_t first = 0; first < second; ++first) {
       if (uuids[first] == uuids[second]) return std::pair(static_cast<int>(first), static_cast<int>(second));
@@ -78,9 +84,7 @@ double rate_to_all(const std::vector<std::string>& uuids, Device device) {
 
 LinkRate device_link_rate(World& world, Device device) {
   if (device.kind == DeviceKind::cpu || world.topology().nodes() > 1) return {};
-  std::string uuid;
-  together(world, [&] { uuid = cuda_devices().at(static_cast<std::size_t>(device.index)).uuid; });
-  const std::vector<std::string> uuids = all_gather(world, uuid);
+  const std::vector<std::string> uuids = device_uuids(world, device);
   double mine = 0;
   together(world, [&] { mine = rate_to_all(uuids, device); });
   const std::vector<double> rates = all_gather(world, mine);

@@ -157,6 +157,13 @@ void read_placement(const Given& given, const Env& env, Options& options) {
   };
   options.keys_per_step = keys("keys-per-step");
   options.backward_keys_per_step = keys("backward-keys-per-step");
+  if (options.backward_keys_per_step.value_or(0) > 0 && !options.backward) {
+    refuse("--backward-keys-per-step needs --backward");
+  }
+  const bool together = options.keys_per_step.value_or(0) > 0 || options.backward_keys_per_step.value_or(0) > 0;
+  if (together && options.strategy == "gather") {
+    refuse("keys per step mean nothing with --strategy gather, which takes all keys of some heads in one step");
+  }
 }
 
 void read_device(const Given& given, const Env& env, Options& options) {

@@ -2,6 +2,7 @@
 // out when it has all of them; a span reads begin+count, with /stride when that is not 1.
 #include <sstream>
 
+#include "orrery/error.hpp"
 #include "orrery/schedule.hpp"
 
 namespace orrery {
@@ -41,13 +42,17 @@ std::string_view to_string(BufferRole role) {
   return "?";
 }
 
+std::string_view order_text(RowOrder order) {
+  return order == RowOrder::by_token ? " by token" : "";
+}
+
 struct StepText {
   const RankProgram& program;
 
   std::string slice(const Slice& s) const { return to_text(program, s); }
 
   std::string operator()(const Exchange& s) const {
-    std::string text = "lane " + std::to_string(s.lane) + (s.order == RowOrder::by_token ? " by token" : "");
+    std::string text = concat("lane ", s.lane, order_text(s.order));
     for (const Transfer& t : s.sends) text += " send " + slice(t.slice) + " to " + std::to_string(t.peer);
     for (const Transfer& t : s.receives) text += " receive " + slice(t.slice) + " from " + std::to_string(t.peer);
     return text;
@@ -98,8 +103,7 @@ std::string to_text(const RankProgram& program) {
   text << to_string(program.pass) << " rank " << program.rank << " of " << program.world_size << "\n";
   for (const Buffer& b : program.buffers) {
     text << "  " << to_string(b.role) << " " << b.name << ": " << to_string(b.kind) << " " << to_string(b.dtype) << " "
-         << b.tokens << " tokens x " << b.heads << " heads" << (b.order == RowOrder::by_token ? " by token" : "")
-         << "\n";
+         << b.tokens << " tokens x " << b.heads << " heads" << order_text(b.order) << "\n";
   }
   for (std::size_t i = 0; i < program.steps.size(); ++i) {
     text << "  " << i << " " << to_text(program, static_cast<int>(i)) << "\n";

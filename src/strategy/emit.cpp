@@ -43,6 +43,28 @@ Ranges span_by_span(std::span<const Span> shard, const Ranges& rows) {
   return cut;
 }
 
+std::int64_t rows_of(const std::vector<Run>& runs) {
+  std::int64_t rows = 0;
+  for (const Run& run : runs) rows += run.rows.size();
+  return rows;
+}
+
+std::vector<Span> place_by_position(std::vector<Run>& runs, const Layout& layout) {
+  std::vector<Run*> by_position;
+  for (Run& run : runs) by_position.push_back(&run);
+  const auto position = [&](const Run* run) { return layout.position(run->peer, run->rows.begin); };
+  std::stable_sort(by_position.begin(), by_position.end(),
+                   [&](const Run* a, const Run* b) { return position(a) < position(b); });
+  std::vector<Span> spans;
+  std::int64_t at = 0;
+  for (Run* run : by_position) {
+    run->at = at;
+    at += run->rows.size();
+    for (const Span& span : slice(layout.shard(run->peer), run->rows)) spans.push_back(span);
+  }
+  return spans;
+}
+
 ForwardBuffers add_forward_buffers(ProgramBuilder& program, const AttentionProblem& problem, std::int64_t tokens) {
   const Dtype dtype = problem.dtype;
   ForwardBuffers b;

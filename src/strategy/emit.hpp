@@ -25,6 +25,17 @@ Ranges span_by_span(std::span<const Span> shard, const Ranges& rows);
 // Shards of more spans are not taken apart so.
 constexpr std::size_t kMaxSpansApart = 16;
 
+// Rows of a shard that move as one: whose they are or who has them, and the row of a buffer at which they begin.
+struct Run {
+  int peer = 0;
+  Range rows;
+  std::int64_t at = 0;
+};
+std::int64_t rows_of(const std::vector<Run>& runs);
+// Places others' runs in a buffer in the order of their positions, so that a query sees one interval of them, as of a
+// single block; returns the spans of the rows as they lie.
+std::vector<Span> place_by_position(std::vector<Run>& runs, const Layout& layout);
+
 // Heads [begin, begin + count) of the key-values; query heads follow from the group.
 struct KvHeads {
   int begin = 0, count = 0;

@@ -10,7 +10,7 @@
 #include <array>
 
 #include "strategy/strategies.hpp"
-#include "strategy/travel.hpp"
+#include "strategy/strategy_program.hpp"
 
 namespace orrery {
 namespace {
@@ -18,38 +18,16 @@ namespace {
 constexpr int kKeyValueLane = 0;
 constexpr int kGradientLane = 1;
 constexpr int kMaxGroups = 8;
-// A run of fetched rows: rows [from.begin, from.end) of a source's shard, stored at row `at`.
-struct Piece {
-  int source;
-  Range from;
-  std::int64_t at;
-};
 
-class GatherProgram {
+class GatherProgram : protected StrategyProgram {
  protected:
-  GatherProgram(const Placement& placement, Pass pass, int rank)
-      : problem_(placement.problem),
-        layout_(placement.layout),
-        travel_(placement),
-        world_(placement.topology.world_size),
-        rank_(rank),
-        spans_(layout_.shard(rank)),
-        tokens_(layout_.tokens(rank)),
-        program_(pass, rank, world_) {
+  GatherProgram(const Placement& placement, Pass pass, int rank) : StrategyProgram(placement, pass, rank) {
     for (int source = 0; source < world_; ++source) {
       if (source == rank_) continue;
       for (const Range& r : pieces(rank_, source)) fetched_.push_back({source, r, 0});
     }
-    std::vector<Piece*> by_position;
-    for (Piece& p : fetched_) by_position.push_back(&p);
-    std::stable_sort(by_position.begin(), by_position.end(), [&](const Piece* a, const Piece* b) {
-      return layout_.position(a->source, a->from.begin) < layout_.position(b->source, b->from.begin);
-    });
-    for (Piece* p : by_position) {
-      p->at = fetched_tokens_;
-      fetched_tokens_ += p->from.size();
-      for (const Span& s : slice(layout_.shard(p->source), p->from)) fetched_spans_.push_back(s);
-    }
+    fetched_spans_ = place_by_position(fetched_, layout_);
+    fetched_tokens_ = rows_of(fetched_);
   }
 
   // Rows of the source's shard that the rank fetches, in the order in which they are sent: span by span where that can
@@ -70,12 +48,12 @@ class GatherProgram {
 
   // One of two buffers of fetched rows, for the heads of one group.
   int fetched(int g) {
-    int& id = buffers_[static_cast<std::size_t>(g % 2)];
-    if (id < 0) {
-      id = program_.buffer(g % 2 == 0 ? "fetched_a" : "fetched_b", BufferKind::key_value, BufferRole::workspace,
-                           problem_.dtype, fetched_tokens_, group_heads());
-    }
-    return id;
+    return in_turn(buffers_, static_cast<std::size_t>(g),
+                   {.name = "fetched",
+                    .kind = BufferKind::key_value,
+                    .dtype = problem_.dtype,
+                    .tokens = fetched_tokens_,
+                    .heads = group_heads()});
   }
 
   void fetch(int g, int own) {
@@ -87,20 +65,13 @@ class GatherProgram {
         e.sends.push_back({ProgramBuilder::heads(program_.tokens(own, r), heads.begin, heads.count), peer});
       }
     }
-    for (const Piece& p : fetched_) {
-      e.receives.push_back({{fetched(g), p.at, p.from.size(), 0, heads.count}, p.source});
+    for (const Run& p : fetched_) {
+      e.receives.push_back({{fetched(g), p.at, p.rows.size(), 0, heads.count}, p.peer});
     }
     program_.add(std::move(e));
   }
 
-  const AttentionProblem& problem_;
-  const Layout& layout_;
-  const Travel travel_;
-  const int world_, rank_;
-  const std::vector<Span> spans_;
-  const std::int64_t tokens_;
-  ProgramBuilder program_;
-  std::vector<Piece> fetched_;  // by source
+  std::vector<Run> fetched_;  // by source
   std::vector<Span> fetched_spans_;
   std::int64_t fetched_tokens_ = 0;
   std::array<int, 2> buffers_ = {-1, -1};
@@ -168,12 +139,12 @@ class Backward : GatherProgram {
 
  private:
   int fetched_sum(int g) {
-    int& id = sums_[static_cast<std::size_t>(g % 2)];
-    if (id < 0) {
-      id = program_.buffer(g % 2 == 0 ? "fetched_sum_a" : "fetched_sum_b", BufferKind::grad_key_value,
-                           BufferRole::workspace, Dtype::fp32, fetched_tokens_, group_heads());
-    }
-    return id;
+    return in_turn(sums_, static_cast<std::size_t>(g),
+                   {.name = "fetched_sum",
+                    .kind = BufferKind::grad_key_value,
+                    .dtype = Dtype::fp32,
+                    .tokens = fetched_tokens_,
+                    .heads = group_heads()});
   }
   int returned() {
     if (returned_buffer_ < 0) {
@@ -186,16 +157,16 @@ class Backward : GatherProgram {
   void send_home(int g) {
     const int heads = group(g).count;
     Exchange e{.lane = kGradientLane};
-    for (const Piece& p : fetched_) e.sends.push_back({{fetched_sum(g), p.at, p.from.size(), 0, heads}, p.source});
-    for (const Piece& p : returned_) e.receives.push_back({{returned(), p.at, p.from.size(), 0, heads}, p.source});
+    for (const Run& p : fetched_) e.sends.push_back({{fetched_sum(g), p.at, p.rows.size(), 0, heads}, p.peer});
+    for (const Run& p : returned_) e.receives.push_back({{returned(), p.at, p.rows.size(), 0, heads}, p.peer});
     program_.add(std::move(e));
   }
 
   void add_returned(int g) {
     const KvHeads heads = group(g);
-    for (const Piece& p : returned_) {
-      const Slice into = ProgramBuilder::heads(program_.tokens(own_sum_, p.from), heads.begin, heads.count);
-      program_.add(Add{into, {returned(), p.at, p.from.size(), 0, heads.count}});
+    for (const Run& p : returned_) {
+      const Slice into = ProgramBuilder::heads(program_.tokens(own_sum_, p.rows), heads.begin, heads.count);
+      program_.add(Add{into, {returned(), p.at, p.rows.size(), 0, heads.count}});
     }
   }
 
@@ -203,7 +174,7 @@ class Backward : GatherProgram {
   int own_sum_ = -1;
   std::array<int, 2> sums_ = {-1, -1};
   int returned_buffer_ = -1;
-  std::vector<Piece> returned_;  // gradients of this rank's rows, by the rank that used them
+  std::vector<Run> returned_;  // gradients of this rank's rows, by the rank that used them
   std::int64_t returned_tokens_ = 0;
 };
 

@@ -21,7 +21,7 @@
 
 #include "strategy/ring_in_groups.hpp"
 #include "strategy/strategies.hpp"
-#include "strategy/travel.hpp"
+#include "strategy/strategy_program.hpp"
 
 namespace orrery {
 namespace {
@@ -39,20 +39,14 @@ struct Piece {
 };
 
 // What both passes know of their surroundings.
-class RingProgram {
+class RingProgram : protected StrategyProgram {
  protected:
   RingProgram(const Placement& placement, Pass pass, int rank)
-      : problem_(placement.problem),
-        layout_(placement.layout),
-        travel_(placement),
-        world_(placement.topology.world_size),
-        rank_(rank),
+      : StrategyProgram(placement, pass, rank),
         keep_(placement.keep_key_value && world_ > 1 && blocks_together(placement, Pass::forward) == 1 &&
               blocks_together(placement, Pass::backward) == 1),
-        spans_(layout_.shard(rank)),
-        tokens_(layout_.tokens(rank)),
-        keeps_next_(kept(rank_at(1))),
-        program_(pass, rank, world_) {
+        max_tokens_(layout_.max_tokens()),
+        keeps_next_(kept(rank_at(1))) {
     for (int other = 0; other < world_; ++other) {
       needs_.push_back(travel_.needs(rank_, other));
       needed_by_.push_back(travel_.needs(other, rank_));
@@ -63,7 +57,6 @@ class RingProgram {
   // Whether this rank needs a source's block, and another rank this one's. Asked so often that the answers are kept.
   bool needs(int source) const { return needs_[static_cast<std::size_t>(source)] != 0; }
   bool needed_by(int rank) const { return needed_by_[static_cast<std::size_t>(rank)] != 0; }
-  KvHeads all_heads() const { return {0, problem_.kv_heads}; }
 
   // The block of this source ends its forward travel at source - 1 with all rows that any rank needs, so that the
   // backward travel may start from it there.
@@ -95,23 +88,18 @@ class RingProgram {
 
   // The slot a visiting block lies in; made when a block first arrives there.
   int slot(std::array<int, 2>& slots, int which, std::string_view name, BufferKind kind, BufferRole role, Dtype dtype) {
-    int& id = slots[static_cast<std::size_t>(which)];
-    if (id < 0) {
-      id = program_.buffer(std::string(name) + (which == 0 ? "_a" : "_b"), kind, role, dtype, layout_.max_tokens(),
-                           problem_.kv_heads);
-    }
-    return id;
+    return in_turn(slots, static_cast<std::size_t>(which),
+                   {.name = std::string(name),
+                    .kind = kind,
+                    .role = role,
+                    .dtype = dtype,
+                    .tokens = max_tokens_,
+                    .heads = problem_.kv_heads});
   }
 
-  const AttentionProblem& problem_;
-  const Layout& layout_;
-  const Travel travel_;
-  const int world_, rank_;
   const bool keep_;
-  const std::vector<Span> spans_;
-  const std::int64_t tokens_;
+  const std::int64_t max_tokens_;
   const bool keeps_next_;  // the next rank's block is kept here
-  ProgramBuilder program_;
 
  private:
   std::vector<char> needs_, needed_by_;  // by the other rank

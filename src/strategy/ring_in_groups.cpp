@@ -18,7 +18,7 @@
 #include <string_view>
 #include <vector>
 
-#include "strategy/travel.hpp"
+#include "strategy/strategy_program.hpp"
 
 namespace orrery {
 namespace {
@@ -44,36 +44,16 @@ std::int64_t arrivals(const Placement& placement) {
   return static_cast<std::int64_t>(std::clamp<double>(arriving, 1, topology.world_size));
 }
 
-// Rows of a block that move as one: whose they are or where they go, and the row of a buffer at which they begin.
-struct Run {
-  int peer;
-  Range rows;  // of the owner's shard
-  std::int64_t at;
-};
-
-std::int64_t rows_of(const std::vector<Run>& runs) {
-  std::int64_t rows = 0;
-  for (const Run& run : runs) rows += run.rows.size();
-  return rows;
-}
-
 struct Group {
   std::vector<Run> fetched, lent;  // rows of others' blocks that this rank has, and of its own that others have
   std::vector<Span> spans;         // of the fetched rows, as they lie
 };
 
 // What both passes share.
-class GroupProgram {
+class GroupProgram : protected StrategyProgram {
  protected:
   GroupProgram(const Placement& placement, Pass pass, int rank, std::int64_t together)
-      : problem_(placement.problem),
-        layout_(placement.layout),
-        travel_(placement),
-        world_(placement.topology.world_size),
-        rank_(rank),
-        spans_(layout_.shard(rank)),
-        tokens_(layout_.tokens(rank)),
-        program_(pass, rank, world_) {
+      : StrategyProgram(placement, pass, rank) {
     const std::int64_t arriving = arrivals(placement);
     for (std::int64_t step = 1, count = 1; step < world_; step += count) {
       count = std::min({together, arriving * count, world_ - step});
@@ -93,17 +73,7 @@ class GroupProgram {
         lent += rows.size();
       }
     }
-    std::vector<Run*> by_position;
-    for (Run& run : g.fetched) by_position.push_back(&run);
-    const auto position = [&](const Run* run) { return layout_.position(run->peer, run->rows.begin); };
-    std::sort(by_position.begin(), by_position.end(),
-              [&](const Run* a, const Run* b) { return position(a) < position(b); });
-    std::int64_t at = 0;
-    for (Run* run : by_position) {
-      run->at = at;
-      at += run->rows.size();
-      for (const Span& span : slice(layout_.shard(run->peer), run->rows)) g.spans.push_back(span);
-    }
+    g.spans = place_by_position(g.fetched, layout_);
     return g;
   }
 
@@ -112,7 +82,6 @@ class GroupProgram {
     return span_by_span(layout_.shard(source), travel_.needed(rank, source));
   }
 
-  KvHeads all_heads() const { return {0, problem_.kv_heads}; }
   Slice owned(int buffer, const Run& run) const { return program_.tokens(buffer, run.rows); }
   Slice placed(int buffer, const Run& run) const { return program_.tokens(buffer, {run.at, run.at + run.rows.size()}); }
 
@@ -130,23 +99,17 @@ class GroupProgram {
   // Groups take turns in two buffers, each as large as the largest group in it: one comes while another is computed.
   int slot(std::array<int, 2>& slots, std::size_t g, std::string_view name, BufferKind kind, Dtype dtype,
            std::vector<Run> Group::*rows) {
-    int& id = slots[g % 2];
-    if (id < 0) {
-      std::int64_t tokens = 0;
-      for (std::size_t i = g; i < groups_.size(); i += 2) tokens = std::max(tokens, rows_of(groups_[i].*rows));
-      id = program_.buffer(std::string(name) + (g % 2 == 0 ? "_a" : "_b"), kind, BufferRole::workspace, dtype, tokens,
-                           problem_.kv_heads, RowOrder::by_token);
-    }
-    return id;
+    std::int64_t tokens = 0;
+    for (std::size_t i = g % 2; i < groups_.size(); i += 2) tokens = std::max(tokens, rows_of(groups_[i].*rows));
+    return in_turn(slots, g,
+                   {.name = std::string(name),
+                    .kind = kind,
+                    .dtype = dtype,
+                    .tokens = tokens,
+                    .heads = problem_.kv_heads,
+                    .order = RowOrder::by_token});
   }
 
-  const AttentionProblem& problem_;
-  const Layout& layout_;
-  const Travel travel_;
-  const int world_, rank_;
-  const std::vector<Span> spans_;
-  const std::int64_t tokens_;
-  ProgramBuilder program_;
   std::vector<Group> groups_;
 
  private:

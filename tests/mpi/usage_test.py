@@ -35,6 +35,8 @@ REFUSED = [
     (["run", "--strategy", "spiral"], ["spiral", "ring", "gather"]),
     (["run", "--keys-per-step", "-1"], ["--keys-per-step -1"]),
     (["check", "--keys-per-step", "some"], ["--keys-per-step 'some'"]),
+    (["run", "--backward-keys-per-step", "100"], ["--backward-keys-per-step needs --backward"]),
+    (["check", "--strategy", "gather", "--keys-per-step", "100"], ["keys per step", "--strategy gather"]),
     (["run", "--device", "cuda", "--device-index", "99"], ["cuda"]),  # too high, or no device at all
     (["run", "--device-index", "-1"], ["--device-index -1"]),
     (["run", "--device-index", "first"], ["--device-index 'first'"]),

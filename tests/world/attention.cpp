@@ -33,6 +33,16 @@ AttentionProblem problem_of(const std::string& mask, Dtype dtype = Dtype::fp32) 
   return problem;
 }
 
+void require_right(const Verification& v) {
+  REQUIRE(v.wrong == 0);
+  REQUIRE(v.worst == "");
+  REQUIRE(v.out_rel_l2 < 1e-5);
+  REQUIRE(v.lse_max_abs < 1e-5);
+  REQUIRE(v.dq_rel_l2 < 1e-5);
+  REQUIRE(v.dk_rel_l2 < 1e-5);
+  REQUIRE(v.dv_rel_l2 < 1e-5);
+}
+
 }  // namespace
 
 TEST_CASE("forward and backward match float64 for every strategy, layout, mask and world size") {
@@ -42,13 +52,7 @@ TEST_CASE("forward and backward match float64 for every strategy, layout, mask a
         for (int world_size : {1, 2, 3, 4, 7}) {
           INFO(mask << " " << strategy << " " << layout << " P=" << world_size);
           const Sharded run = run_sharded(problem_of(mask), {layout, strategy, true, true}, world_size);
-          REQUIRE(run.verification.wrong == 0);
-          REQUIRE(run.verification.worst == "");
-          REQUIRE(run.verification.out_rel_l2 < 1e-5);
-          REQUIRE(run.verification.lse_max_abs < 1e-5);
-          REQUIRE(run.verification.dq_rel_l2 < 1e-5);
-          REQUIRE(run.verification.dk_rel_l2 < 1e-5);
-          REQUIRE(run.verification.dv_rel_l2 < 1e-5);
+          require_right(run.verification);
         }
       }
     }
@@ -64,13 +68,7 @@ TEST_CASE("a ring that takes blocks together matches float64") {
           INFO(mask << " " << layout << " P=" << world_size << " keys a step " << forward << "," << backward);
           const Sharded run =
               run_sharded(problem_of(mask), {layout, "ring", true, true, forward, backward}, world_size, {}, 0, 2);
-          REQUIRE(run.verification.wrong == 0);
-          REQUIRE(run.verification.worst == "");
-          REQUIRE(run.verification.out_rel_l2 < 1e-5);
-          REQUIRE(run.verification.lse_max_abs < 1e-5);
-          REQUIRE(run.verification.dq_rel_l2 < 1e-5);
-          REQUIRE(run.verification.dk_rel_l2 < 1e-5);
-          REQUIRE(run.verification.dv_rel_l2 < 1e-5);
+          require_right(run.verification);
         }
       }
     }
@@ -80,10 +78,7 @@ TEST_CASE("a ring that takes blocks together matches float64") {
 TEST_CASE("a single KV head is taken together by rows") {
   AttentionProblem problem = problem_of("causal");
   problem.kv_heads = 1;
-  const Sharded run = run_sharded(problem, {"zigzag", "ring", true, true, 1000, 1000}, 4);
-  REQUIRE(run.verification.wrong == 0);
-  REQUIRE(run.verification.dq_rel_l2 < 1e-5);
-  REQUIRE(run.verification.dk_rel_l2 < 1e-5);
+  require_right(run_sharded(problem, {"zigzag", "ring", true, true, 1000, 1000}, 4).verification);
 }
 
 TEST_CASE("16-bit inputs give results within rounding of float64") {

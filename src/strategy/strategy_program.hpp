@@ -1,0 +1,46 @@
+// A rank's program in the making, and what every strategy knows of its surroundings.
+#pragma once
+
+#include <array>
+#include <cstddef>
+#include <utility>
+#include <vector>
+
+#include "strategy/travel.hpp"
+
+namespace orrery {
+
+class StrategyProgram {
+ protected:
+  StrategyProgram(const Placement& placement, Pass pass, int rank)
+      : problem_(placement.problem),
+        layout_(placement.layout),
+        travel_(placement),
+        world_(placement.topology.world_size),
+        rank_(rank),
+        spans_(layout_.shard(rank)),
+        tokens_(layout_.tokens(rank)),
+        program_(pass, rank, world_) {}
+
+  KvHeads all_heads() const { return {0, problem_.kv_heads}; }
+
+  // One of two buffers like this that take turns, made when it is first asked for; their names end with _a and _b.
+  int in_turn(std::array<int, 2>& pair, std::size_t turn, const Buffer& like) {
+    int& id = pair[turn % 2];
+    if (id < 0) {
+      id = program_.buffer(like.name + (turn % 2 == 0 ? "_a" : "_b"), like.kind, like.role, like.dtype, like.tokens,
+                           like.heads, like.order);
+    }
+    return id;
+  }
+
+  const AttentionProblem& problem_;
+  const Layout& layout_;
+  const Travel travel_;
+  const int world_, rank_;
+  const std::vector<Span> spans_;
+  const std::int64_t tokens_;
+  ProgramBuilder program_;
+};
+
+}  // namespace orrery
