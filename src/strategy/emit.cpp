@@ -51,6 +51,7 @@ std::int64_t rows_of(const std::vector<Run>& runs) {
 
 std::vector<Span> place_by_position(std::vector<Run>& runs, const Layout& layout) {
   std::vector<Run*> by_position;
+  by_position.reserve(runs.size());
   for (Run& run : runs) by_position.push_back(&run);
   const auto position = [&](const Run* run) { return layout.position(run->peer, run->rows.begin); };
   std::stable_sort(by_position.begin(), by_position.end(),
