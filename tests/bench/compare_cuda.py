@@ -1,5 +1,5 @@
 """The CUDA kernels against PyTorch's FlashAttention-2 and cuDNN backends, and against FlashAttention-3 where Python has
-it: one process, the same tensors, alternating.
+it: one process, the same tensors, calls in random order.
 
     python3 tests/bench/compare_cuda.py build/cuda/src/c_api/liborrery.so
 
@@ -8,14 +8,18 @@ deterministic=1, which the others' does not promise. The first two are measured 
 unless these are the portable ones, with portable kernels. Orrery's are whole passes of one rank, called through
 liborrery.so on PyTorch's current stream (forward: clearing and dividing the state included; backward: delta and the
 casts included); PyTorch's forward is scaled_dot_product_attention with its graph kept, its backward torch.autograd.grad
-of that graph, and FlashAttention-3's flash_attn_func is called in the same way.
+of that graph. FlashAttention-3 is called through the operators flash_attn_3::fwd and bwd that its library registers
+with PyTorch, from a package flash_attn_3 or from xformers, whose wheels up to 0.0.34 carry it (that one needs
+libcudart.so.12 on LD_LIBRARY_PATH, as the wheel nvidia-cuda-runtime-cu12 has it; neither needs what pip would install
+beside it).
 
 A time is that of the device, between two events around one call. Work that the device is given before them is still
 under way while the host makes the call, so that what the host does counts for nobody. Medians over as many rounds as
 --rounds says. In each all are called once, in another order every time: near its power limit a device is slower after
 whoever heats it, and nobody is to have the same one before him always. Above 16,384 tokens, where a call takes long,
-FlashAttention-2 and portable kernels take part in every fourth round only. A rate counts two operations a multiply-add, of admitted pairs: half of all under causal, the diagonal neglected, and 2.5
-times forward's for backward. A ratio above 1 says that Orrery is faster.
+FlashAttention-2 and portable kernels take part in every fourth round only. A rate counts two operations a multiply-add,
+of admitted pairs: half of all under causal, the diagonal neglected, and 2.5 times forward's for backward. A ratio above
+1 says that Orrery is faster.
 
 After the measurements Orrery's passes run once more each, into tensors full of NaN, and all results are compared with
 float64, on the device: out and lse on all rows, the gradients on sampled positions of every head. Above 16,384 tokens
@@ -33,7 +37,7 @@ import argparse
 import contextlib
 import ctypes
 import functools
-import importlib
+import importlib.util
 import json
 import math
 import os
@@ -63,7 +67,7 @@ SLOW, SELDOM, LONG_WARMUP = ("orrery_portable", "flash"), 4, 1
 DTYPES = {"bf16": (torch.bfloat16, c.BF16), "fp16": (torch.float16, c.FP16)}
 BACKENDS = {"flash": SDPBackend.FLASH_ATTENTION, "cudnn": SDPBackend.CUDNN_ATTENTION}
 OPPONENTS = {"flash": "FA-2", "cudnn": "cuDNN", "flash3": "FA-3"}
-FLASH3_MODULES = ("flash_attn_interface", "flash_attn_3.flash_attn_interface", "flash_attn_3")
+FLASH3_MODULES = ("flash_attn_3._C", "xformers.flash_attn_3._C")
 PASSES = ("forward", "backward", "backward_deterministic")
 GRADIENTS = ("dq", "dk", "dv")
 SAMPLES = 64  # positions whose gradients are compared, of every head
@@ -165,8 +169,8 @@ def view(t):
     return c.Tensor(t.data_ptr(), dtype, *t.shape, *t.stride()[:3])
 
 
-class Opponent:
-    """Whoever has a forward pass that torch.autograd knows. Its leaves share the memory of the inputs."""
+class Backend:
+    """A backend of PyTorch's scaled_dot_product_attention under torch.autograd. Its leaves share the inputs' memory."""
 
     def __init__(self, attend, inputs):
         self.attend = attend
@@ -193,34 +197,50 @@ def backend_of_torch(backend, row):
     return attend
 
 
-def flash3(row):
-    """FlashAttention-3's flash_attn_func, which packages keep in different places. An ImportError says that it is in
-    none."""
+class Flash3:
+    """FlashAttention-3, called as its own Python interface calls it. An ImportError says why it is not here."""
+
+    def __init__(self, row, inputs):
+        load_flash3()
+        self.inputs, self.how = inputs, {"is_causal": row["mask"] == "causal"}
+        self.result = self.lse = self.gradients = None
+        self.forward()
+        self.backward()
+        torch.cuda.synchronize()
+
+    def forward(self):
+        tensors = self.inputs.query, self.inputs.key, self.inputs.value
+        self.result, self.lse, *_ = torch.ops.flash_attn_3.fwd(*tensors, num_splits=1, **self.how)
+
+    def backward(self):
+        tensors = self.inputs.query, self.inputs.key, self.inputs.value
+        self.gradients = torch.ops.flash_attn_3.bwd(self.inputs.grad_out, *tensors, self.result, self.lse,
+                                                    *(torch.empty_like(t) for t in tensors), **self.how)[:3]
+
+
+@functools.cache
+def load_flash3():
     missing = []
     for name in FLASH3_MODULES:
         try:
-            function = importlib.import_module(name).flash_attn_func
-            break
-        except (ImportError, OSError, AttributeError) as error:
-            missing.append(str(error))
-    else:
-        raise ImportError("; ".join(dict.fromkeys(missing)))
-
-    def attend(*tensors):
-        result = function(*tensors, causal=row["mask"] == "causal")
-        return result[0] if isinstance(result, tuple) else result  # some versions give lse too
-    return attend
+            torch.ops.load_library(importlib.util.find_spec(name).origin)
+            return
+        except (ImportError, OSError, AttributeError) as error:  # AttributeError: the package has no such module
+            missing.append(f"{name}: {error}")
+    raise ImportError("; ".join(missing))
 
 
 def opponents_of(row, inputs):
-    """name -> Opponent of those who are here, name -> why not of the others."""
+    """name -> Backend or Flash3 of those who are here, name -> why not of the others."""
     found, absent = {}, {}
     for name in OPPONENTS:
         with warnings.catch_warnings(record=True) as said:
             warnings.simplefilter("always")
             try:
-                attend = backend_of_torch(BACKENDS[name], row) if name in BACKENDS else flash3(row)
-                found[name] = Opponent(attend, inputs)
+                if name in BACKENDS:
+                    found[name] = Backend(backend_of_torch(BACKENDS[name], row), inputs)
+                else:
+                    found[name] = Flash3(row, inputs)
             except (RuntimeError, ImportError) as error:
                 absent[name] = " ".join([*str(error).splitlines()[:1], *(str(w.message).splitlines()[0] for w in said)])
     if not any(name in found for name in BACKENDS):
@@ -347,7 +367,7 @@ def measure(row, calls, rounds, warmup):
     for turn in range(-warmup, rounds):
         shuffled.shuffle(order)
         for key in order:
-            if row["seq_len"] > LONG and key[1] in SLOW and turn % SELDOM:
+            if row["seq_len"] > LONG and key[1] in SLOW and turn >= 0 and turn % SELDOM:
                 continue
             seconds = seconds_of(calls[key])
             if turn >= 0:
@@ -356,7 +376,7 @@ def measure(row, calls, rounds, warmup):
     for (which, who), seconds in taken.items():
         median = statistics.median(seconds)
         flops = forward_flops(row) * (1.0 if which == "forward" else 2.5)
-        result[which][who] = {"seconds": median, "tflops": flops / median / 1e12}
+        result[which][who] = {"seconds": median, "tflops": flops / median / 1e12, "calls": len(seconds)}
     for which in PASSES:
         others = result["backward" if which == "backward_deterministic" else which]
         for who, ratio in (("orrery", "ratio"), ("orrery_portable", "ratio_portable")):

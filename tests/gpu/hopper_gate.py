@@ -6,8 +6,9 @@
     python3 tests/gpu/hopper_gate.py PATH...      # objects, or folders of them
 
 Of each kernel: registers, bytes of stack and of spills, and barriers, as ptxas said and cmake/ptxas_gate.py kept; where
-cuobjdump is at hand, the products of a warpgroup (HGMMA) and accesses to local memory in the machine code too. Numbers
-belong to one release of the compiler; under another, a kernel that had no stack and no spills must have none.
+cuobjdump is at hand, from the machine code: the products of a warpgroup (HGMMA), accesses to local memory, and powers
+(MUFU.EX2) behind a wait that leaves products under way and before the next wait, which is what those products hide.
+Numbers belong to one release of the compiler; under another, a kernel that had no stack and no spills must have none.
 """
 
 import argparse
@@ -21,7 +22,7 @@ import sys
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 TABLE = os.path.join(ROOT, "tests/gpu/hopper_kernels.json")
 BUILT = os.path.join(ROOT, "build/cuda/src/kernels/cuda/CMakeFiles/orrery_kernels_cuda_sm90.dir")
-SAID, COUNTED = ("registers", "barriers", "stack", "spill_stores", "spill_loads"), ("hgmma", "local")
+SAID, COUNTED = ("registers", "barriers", "stack", "spill_stores", "spill_loads"), ("hgmma", "local", "hidden_powers")
 NEVER_MORE = ("stack", "spill_stores", "spill_loads")  # under any compiler
 
 
@@ -50,11 +51,15 @@ def read_log(text):
 
 
 def read_code(text):
-    """Products and accesses to local memory of each kernel, in what cuobjdump writes."""
+    """What is COUNTED of each kernel, in what cuobjdump writes."""
     kernels = {}
     for part in re.split(r"(?=\bFunction : )", text)[1:]:
         name = re.match(r"Function : (\S+)", part).group(1)
-        kernels[name] = {"hgmma": len(re.findall(r"\bHGMMA\.", part)), "local": len(re.findall(r"\b(?:LDL|STL)\b", part))}
+        waits = re.split(r"\bWARPGROUP\.DEPBAR\.LE gsb0, 0x(\w+)", part)  # text, groups left, text, groups left, ...
+        hidden = [text for left, text in zip(waits[1::2], waits[2::2]) if left != "0"]
+        counts = (len(re.findall(r"\bHGMMA\.", part)), len(re.findall(r"\b(?:LDL|STL)\b", part)),
+                  sum(text.count("MUFU.EX2") for text in hidden))
+        kernels[name] = dict(zip(COUNTED, counts))
     return kernels
 
 

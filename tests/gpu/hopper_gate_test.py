@@ -119,13 +119,20 @@ class Numbers(unittest.TestCase):
         code = ("\tcode for sm_90a\n\t\tFunction : _Z5plainPf\n  /*0010*/ HGMMA.64x64x16.F32 R24, gdesc[UR4] ;\n"
                 "  /*0020*/ STL [R1], R2 ;\n  HGMMA.64x64x16.F32 R24, R4, gdesc[UR4] ;\n\t\tFunction : _Z5otherPf\n RET ;\n")
         self.assertEqual(hopper_gate.read_code(code),
-                         {"_Z5plainPf": {"hgmma": 2, "local": 1}, "_Z5otherPf": {"hgmma": 0, "local": 0}})
+                         {"_Z5plainPf": {"hgmma": 2, "local": 1, "hidden_powers": 0},
+                          "_Z5otherPf": {"hgmma": 0, "local": 0, "hidden_powers": 0}})
+
+    def test_powers_that_products_hide_are_counted(self):
+        wait, power = "WARPGROUP.DEPBAR.LE gsb0, 0x{} ;\n", "MUFU.EX2 R4, R4 ;\n"
+        code = "".join(["\t\tFunction : k\n", power, wait.format(1), 2 * power, wait.format(0), 4 * power, wait.format(2),
+                        power])
+        self.assertEqual(hopper_gate.read_code(code)["k"]["hidden_powers"], 3)
 
     def compare(self, recorded, built, compiler="nvcc 1"):
         return hopper_gate.compare({"compiler": "nvcc 1", "kernels": recorded}, built, compiler)
 
     def test_every_number_counts(self):
-        numbers = {**SAID, "hgmma": 24, "local": 0}
+        numbers = {**SAID, "hgmma": 24, "local": 0, "hidden_powers": 32}
         self.assertEqual(self.compare({"a/k": numbers}, {"a/k": numbers}), [])
         self.assertEqual(self.compare({"a/k": numbers}, {"a/k": SAID}), [], "not counted here")
         for what in numbers:

@@ -4,9 +4,9 @@
 // then divided and rounded in the same kernel.
 //
 // The state of a query row: row_max m = the largest score seen, in units of log 2 (score * scale * log2(e)), which the
-// fp32 kernels round up to an integer; row_sum l = sum of 2^(score - m); accumulator a = sum of 2^(score - m) * value.
-// A row that has seen nothing has m = -inf, l = 0, a = 0. States never leave CUDA devices, so that the host's, which
-// counts in natural units, need not agree.
+// fp32 kernels round up to an integer and Hopper's kernels may leave up to 8 too low; row_sum l = sum of 2^(score - m);
+// accumulator a = sum of 2^(score - m) * value. A row that has seen nothing has m = -inf, l = 0, a = 0. States never
+// leave CUDA devices, so that the host's, which counts in natural units, need not agree.
 //
 // All tensors lie on the current device. 16-bit tensors: head_dim a multiple of 8 up to 256, the pointer and every
 // stride a multiple of 16 bytes. fp32 tensors: any head_dim up to 256; these kernels are for validation, exact rather

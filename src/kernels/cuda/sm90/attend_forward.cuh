@@ -4,16 +4,19 @@
 // values that these rows see, each into the oldest stage as soon as that is free, and so runs ahead into the next
 // tile of rows. The others are *consumers* of 64 rows each. A visit of a consumer to a tile of keys:
 //
-//   S = Q K^T;  new maxima;  P = 2^(S - maximum);  accumulator rescaled;  accumulator += P V
+//   S = Q K^T;  maxima, raised where scores are far above them;  P = 2^(S - maximum);  accumulator += P V
 //
-// What hides the exponentials is another consumer's products. Three consumers do, each waiting for its own products
-// at once; 192 rows then share every tile of keys that is brought. Where registers allow it, a consumer also hides
-// them behind its own (`kOverlap`): it issues the next S before P V, and finds P while the tensor cores are busy with
-// P V.
+// What hides the exponentials are other products, a consumer's own and those of the others: it issues the next S and
+// this P V together, and finds the next P while the tensor cores are busy with P V. So a consumer's registers hold the
+// accumulator, P, and S or the P that it becomes, and a tile of keys is as wide as that allows.
 //
-//   consumer 0   | S0 | softmax | P V0 S1 | softmax |  ...
-//   consumer 1        | S0 | softmax | P V0 S1 | softmax |  ...
-//   consumer 2             | S0 | softmax | P V0 S1 | softmax |  ...
+//   consumer 0   | S0 | softmax | S1 P V0 | softmax | S2 P V1 | softmax |  ...
+//   consumer 1        | S0 | softmax | S1 P V0 | softmax | S2 P V1 | softmax |  ...
+//   consumer 2             | S0 | softmax | S1 P V0 | softmax | S2 P V1 |  ...
+//
+// Products of a warpgroup are issued hardly faster than they run, so what a visit costs a consumer is its products and
+// its softmax, one after the other; with three consumers the tensor cores are busy while these are at most three times
+// the products. Hence the care for the order of instructions in softmax().
 #pragma once
 
 #include <cuda.h>
@@ -30,11 +33,12 @@
 
 namespace orrery::kernels::cuda::sm90 {
 
-template <int kDim_, int kKeyTile_, int kStages_, int kConsumers_, bool kOverlap_, bool kTurns_>
+template <int kDim_, int kKeyTile_, int kConsumers_, bool kTurns_>
 struct ForwardTiling {
-  static constexpr int kDim = kDim_, kKeyTile = kKeyTile_, kStages = kStages_, kConsumers = kConsumers_;
-  // Whether a consumer has S of the next visit under way beside P V, and whether consumers take turns at issuing.
-  static constexpr bool kOverlap = kOverlap_, kTurns = kTurns_;
+  static constexpr int kDim = kDim_, kKeyTile = kKeyTile_, kConsumers = kConsumers_;
+  static constexpr bool kTurns = kTurns_;                   // whether consumers take turns at issuing
+  static constexpr int kStages = 2;                         // of keys, and of values
+  static constexpr int kQueryStages = kDim <= 128 ? 2 : 1;  // shared memory has room for no more of the wider
   static constexpr int kThreads = (1 + kConsumers) * kWarpgroup;
   static constexpr int kConsumerRows = 64, kQueryTile = kConsumers * kConsumerRows;
   static constexpr int kPanels = (kDim + kPanelColumns - 1) / kPanelColumns;
@@ -62,12 +66,18 @@ struct ForwardMaps {
   CUtensorMap query, key, value;
 };
 
+// The visits between the first and the last of which any of a consumer's rows sees something (or all visits, where
+// consumers take turns); those from clear_begin to clear_end whose keys all of its rows see.
+struct OwnVisits {
+  int begin, end, clear_begin, clear_end;
+};
+
 // A tile of rows: whose they are, and the keys they see, all together and by consumer. `batch` -1: there are no more.
 template <typename Tiling>
 struct ForwardWork {
   int first_row, batch, head;
   KeyVisits<Tiling::kKeyTile> visits;
-  RangeBounds bounds[Tiling::kConsumers];
+  OwnVisits own[Tiling::kConsumers];
 };
 
 template <typename Element, int kRows, int kPanels>
@@ -79,10 +89,11 @@ struct alignas(kSwizzleRows* kPanelRowBytes) Panels {
 
 template <typename Element, typename Tiling>
 struct ForwardShared {
-  Panels<Element, Tiling::kQueryTile, Tiling::kPanels> query;
+  Panels<Element, Tiling::kQueryTile, Tiling::kPanels> query[Tiling::kQueryStages];
   Panels<Element, Tiling::kKeyTile, Tiling::kPanels> key[Tiling::kStages], value[Tiling::kStages];
-  ForwardWork<Tiling> work[2];
-  Barrier query_full, query_empty;
+  ForwardWork<Tiling> work[Tiling::kQueryStages + 1];  // consumers are done with Q before they are with a tile
+  float nowhere;                                       // of stay_behind()
+  Barrier query_full[Tiling::kQueryStages], query_empty[Tiling::kQueryStages];
   Barrier key_full[Tiling::kStages], key_empty[Tiling::kStages];
   Barrier value_full[Tiling::kStages], value_empty[Tiling::kStages];
 };
@@ -100,23 +111,20 @@ class ForwardProducer {
     prefetch_map(&maps_.query);
     prefetch_map(&maps_.key);
     prefetch_map(&maps_.value);
-    std::uint32_t tiles = 0;  // brought so far
     int ticket = block_index();
     while (ticket < launch_.tickets) {
       const ForwardWork<Tiling> work = work_of(ticket);
-      if (work.visits.count() > 0 || launch_.call.first || launch_.call.last) bring_tile(work, tiles++);
+      if (work.visits.count() > 0 || launch_.call.first || launch_.call.last) bring_tile(work);
       // Not before the tile's last copies are on their way: what a block holds, no other can begin.
       ticket = static_cast<int>(gridDim.x) + atomicAdd(launch_.ticket, 1);
     }
-    barrier_wait(shared_.query_empty, tiles % 2 ^ 1);
-    hand_over({0, -1, 0, {}}, tiles);
+    hand_over({0, -1, 0, {}});
   }
 
  private:
   // Q, and then the keys and values, as they are wanted.
-  __device__ __forceinline__ void bring_tile(const ForwardWork<Tiling>& work, std::uint32_t tile) {
-    barrier_wait(shared_.query_empty, tile % 2 ^ 1);
-    hand_over(work, tile);
+  __device__ __forceinline__ void bring_tile(const ForwardWork<Tiling>& work) {
+    hand_over(work);
     const int visits = work.visits.count();
     for (int visit = 0; visit < visits; ++visit) {
       bring(shared_.key, shared_.key_full, shared_.key_empty, maps_.key, key_, work, visit);
@@ -138,28 +146,49 @@ class ForwardProducer {
 #pragma unroll
     for (int consumer = 0; consumer < Tiling::kConsumers; ++consumer) {
       const int tile = query_tile * Tiling::kConsumers + consumer;
+      RangeBounds rows = {0, key_len, 0, key_len, INT_MAX, 0};
       if (tile * kRangeTile >= query_len) {
-        work.bounds[consumer] = {INT_MAX, 0, 0, INT_MAX, INT_MAX, 0};
-      } else if (call.key_ranges.rows == nullptr) {
-        work.bounds[consumer] = {0, key_len, 0, key_len, INT_MAX, 0};
-      } else {
-        work.bounds[consumer] = call.key_ranges.tiles[tile];
+        rows = {INT_MAX, 0, 0, INT_MAX, INT_MAX, 0};
+      } else if (call.key_ranges.rows != nullptr) {
+        rows = call.key_ranges.tiles[tile];
       }
+      work.own[consumer] = own_visits(work.visits, rows);
     }
     return work;
   }
 
+  static __device__ __forceinline__ OwnVisits own_visits(const KeyVisits<Tiling::kKeyTile>& visits,
+                                                         const RangeBounds& rows) {
+    const auto sees = [&](int visit) {
+      const int first = visits.first_key(visit), end = first + Tiling::kKeyTile;
+      return (rows.first < end && first < rows.last) || (rows.sink_first < end && first < rows.sink_last);
+    };
+    const int shift = visits.sink_tiles - visits.tile;  // from tiles of keys to visits, behind the sinks
+    OwnVisits own{0, visits.count(), (rows.full_begin + Tiling::kKeyTile - 1) / Tiling::kKeyTile + shift,
+                  rows.full_end / Tiling::kKeyTile + shift};
+    own.clear_begin = max(own.clear_begin, visits.sink_tiles);
+    if constexpr (!Tiling::kTurns) {
+      while (own.begin < own.end && !sees(own.begin)) ++own.begin;
+      while (own.begin < own.end && !sees(own.end - 1)) --own.end;
+    }
+    return own;
+  }
+
   // Tells the consumers, who see `work` when query_full says that Q is there too.
-  __device__ __forceinline__ void hand_over(const ForwardWork<Tiling>& work, std::uint32_t tile) {
-    shared_.work[tile % 2] = work;
+  __device__ __forceinline__ void hand_over(const ForwardWork<Tiling>& work) {
+    const std::uint32_t stage = query_.place();
+    barrier_wait(shared_.query_empty[stage], query_.empty());
+    shared_.work[query_.number % (Tiling::kQueryStages + 1)] = work;
+    ++query_.number;
+    Barrier& full = shared_.query_full[stage];
     if (work.batch < 0 || work.visits.count() == 0) {
-      barrier_arrive(shared_.query_full);
+      barrier_arrive(full);
       return;
     }
-    barrier_expect(shared_.query_full, shared_.query.kBytes);
+    barrier_expect(full, shared_.query[0].kBytes);
 #pragma unroll
     for (int panel = 0; panel < Tiling::kPanels; ++panel) {
-      copy_box(shared_address(shared_.query.elements[panel]), &maps_.query, shared_.query_full, panel * kPanelColumns,
+      copy_box(shared_address(shared_.query[stage].elements[panel]), &maps_.query, full, panel * kPanelColumns,
                work.first_row, work.head, work.batch, kEvictFirst);
     }
   }
@@ -183,6 +212,7 @@ class ForwardProducer {
   Shared& shared_;
   const ForwardLaunch& launch_;
   const ForwardMaps& maps_;
+  Ring<Tiling::kQueryStages> query_;
   Ring<Tiling::kStages> key_, value_;
 };
 
@@ -199,9 +229,9 @@ class ForwardConsumer {
 
   __device__ __forceinline__ void run() {
     if (consumer_ == Tiling::kConsumers - 1) pass_turn();
-    for (std::uint32_t tile = 0;; ++tile) {
-      barrier_wait(shared_.query_full, tile % 2);
-      const ForwardWork<Tiling>& work = shared_.work[tile % 2];
+    for (;; ++query_.number) {
+      barrier_wait(shared_.query_full[query_.place()], query_.full());
+      const ForwardWork<Tiling>& work = shared_.work[query_.number % (Tiling::kQueryStages + 1)];
       if (work.batch < 0) return;
       attend(work);
     }
@@ -225,13 +255,14 @@ class ForwardConsumer {
   __device__ __forceinline__ void attend(const ForwardWork<Tiling>& work) {
     ForwardRows<Tiling> rows;
     load_state(rows, launch_.call, place(work));
-    if (work.visits.count() == 0) {
-      release(shared_.query_empty);
-    } else if constexpr (Tiling::kOverlap) {
-      visit_overlapped(work, rows);
+    const OwnVisits& own = work.own[consumer_];
+    pass_over(own.begin);
+    if (own.begin < own.end) {
+      visit(work, rows);
     } else {
-      visit_in_order(work, rows);
+      release(shared_.query_empty[query_.place()]);
     }
+    pass_over(work.visits.count() - own.end);
     if (launch_.call.last) {
       store_out(rows, place(work));
     } else {
@@ -239,35 +270,7 @@ class ForwardConsumer {
     }
   }
 
-  // The visits one after the other. Those before the first and after the last of which any of the consumer's own rows
-  // sees something are passed over.
-  __device__ __forceinline__ void visit_in_order(const ForwardWork<Tiling>& work, ForwardRows<Tiling>& rows) {
-    auto& accumulator = reinterpret_cast<float(&)[Tiling::kAccumulators]>(rows.accumulator);
-    const RangeBounds& bounds = work.bounds[consumer_];
-    const int count = work.visits.count();
-    int begin = 0, end = count;
-    while (begin < end && !sees(bounds, work.visits.first_key(begin))) ++begin;
-    while (begin < end && !sees(bounds, work.visits.first_key(end - 1))) --end;
-    if (begin == end) release(shared_.query_empty);
-    pass_over(begin);
-#pragma unroll 1
-    for (int visit = begin; visit < end; ++visit) {
-      float scores[Tiling::kScores], factor[2];
-      std::uint32_t p[Tiling::kScores / 2];
-      barrier_wait(shared_.key_full[key_.place()], key_.full());
-      issue_score(scores);
-      wgmma_wait<0>();
-      finish_scores(work, visit, end, scores);
-      find_probabilities(scores, rows, factor);
-      round(p, scores);
-      rescale(rows, factor);
-      barrier_wait(shared_.value_full[value_.place()], value_.full());
-      issue_fold(accumulator, p);
-      wgmma_wait<0>();
-      finish_fold(accumulator);
-    }
-    pass_over(count - end);
-  }
+  // Visits of which no row of this consumer sees anything.
   __device__ __forceinline__ void pass_over(int visits) {
 #pragma unroll 1
     for (int visit = 0; visit < visits; ++visit) {
@@ -280,22 +283,22 @@ class ForwardConsumer {
     }
   }
 
-  // The same with S of a visit issued before P V of the one before it. There is at least one visit.
-  __device__ __forceinline__ void visit_overlapped(const ForwardWork<Tiling>& work, ForwardRows<Tiling>& rows) {
+  // The consumer's own visits, of which there is at least one.
+  __device__ __forceinline__ void visit(const ForwardWork<Tiling>& work, ForwardRows<Tiling>& rows) {
     auto& accumulator = reinterpret_cast<float(&)[Tiling::kAccumulators]>(rows.accumulator);
-    const int count = work.visits.count();
-    float scores[Tiling::kScores], factor[2];
+    const OwnVisits own = work.own[consumer_];
+    float scores[Tiling::kScores];
     std::uint32_t p[Tiling::kScores / 2];
+    const auto masked = [&](int visit) { return visit < own.clear_begin || visit >= own.clear_end; };
 
     barrier_wait(shared_.key_full[key_.place()], key_.full());
     issue_score(scores);
     wgmma_wait<0>();
-    finish_scores(work, 0, count, scores);
-    find_probabilities(scores, rows, factor);
-    round(p, scores);
-    rescale(rows, factor);
+    finish_scores(own.begin + 1 == own.end, scores);
+    if (masked(own.begin)) mask(scores, work, work.visits.first_key(own.begin));
+    softmax(scores, p, rows, [] {});
 #pragma unroll 1
-    for (int visit = 1; visit < count; ++visit) {
+    for (int visit = own.begin + 1; visit < own.end; ++visit) {
       barrier_wait(shared_.key_full[key_.place()], key_.full());
       wait_for_turn();
       issue_score(scores);
@@ -303,41 +306,29 @@ class ForwardConsumer {
       issue_fold(accumulator, p);
       pass_turn();
       wgmma_wait<1>();
-      finish_scores(work, visit, count, scores);
-      find_probabilities(scores, rows, factor);
-      wgmma_wait<0>();
-      keep(p);
-      finish_fold(accumulator);
-      round(p, scores);
-      rescale(rows, factor);
+      finish_scores(visit + 1 == own.end, scores);
+      if (masked(visit)) mask(scores, work, work.visits.first_key(visit));
+      softmax(scores, p, rows, [&] {
+        wgmma_wait<0>();
+        keep(p);
+        finish_fold(accumulator);
+      });
     }
     barrier_wait(shared_.value_full[value_.place()], value_.full());
     issue_fold(accumulator, p);
     wgmma_wait<0>();
     finish_fold(accumulator);
   }
-  __device__ __forceinline__ void finish_scores(const ForwardWork<Tiling>& work, int visit, int count,
-                                                float (&scores)[Tiling::kScores]) {
+  __device__ __forceinline__ void finish_scores(bool last, float (&scores)[Tiling::kScores]) {
     keep(scores);
     release(shared_.key_empty[key_.place()]);
     ++key_.number;
-    if (visit + 1 == count) release(shared_.query_empty);
-    const int first_key = work.visits.first_key(visit);
-    if (!sees_all(work.bounds[consumer_], first_key)) mask(scores, work, first_key);
+    if (last) release(shared_.query_empty[query_.place()]);
   }
   __device__ __forceinline__ void finish_fold(float (&accumulator)[Tiling::kAccumulators]) {
     keep(accumulator);
     release(shared_.value_empty[value_.place()]);
     ++value_.number;
-  }
-
-  // Whether any, and whether every, of the rows sees something, and all, of a tile of keys.
-  static __device__ __forceinline__ bool sees(const RangeBounds& rows, int first_key) {
-    const int end = first_key + Tiling::kKeyTile;
-    return (rows.first < end && first_key < rows.last) || (rows.sink_first < end && first_key < rows.sink_last);
-  }
-  static __device__ __forceinline__ bool sees_all(const RangeBounds& rows, int first_key) {
-    return rows.full_begin <= first_key && first_key + Tiling::kKeyTile <= rows.full_end;
   }
 
   // Turns.
@@ -359,14 +350,16 @@ class ForwardConsumer {
   // scores = Q K^T, under way.
   __device__ __forceinline__ void issue_score(float (&scores)[Tiling::kScores]) const {
     constexpr int kSteps = Tiling::kDim / 16, kPanelSteps = kPanelColumns / 16;
-    const auto q = depth_along_rows(shared_address(shared_.query.elements[0][consumer_ * Tiling::kConsumerRows]));
-    const auto k = depth_along_rows(shared_address(shared_.key[key_.place()].elements));
+    const auto q = depth_along_rows(shared_address(shared_.query[0].elements[0][consumer_ * Tiling::kConsumerRows]))
+                       .plus(static_cast<int>(query_.place()) * shared_.query[0].kBytes);
+    const auto k = depth_along_rows(shared_address(shared_.key[0].elements))
+                       .plus(static_cast<int>(key_.place()) * shared_.key[0].kBytes);
     wgmma_fence();
 #pragma unroll
     for (int step = 0; step < kSteps; ++step) {
       const int panel = step / kPanelSteps, column_bytes = step % kPanelSteps * 32;
       const auto k_step = k.plus(panel * shared_.key[0].kPanelBytes + column_bytes);
-      Score::shared(scores, q.plus(panel * shared_.query.kPanelBytes + column_bytes), k_step, step > 0);
+      Score::shared(scores, q.plus(panel * shared_.query[0].kPanelBytes + column_bytes), k_step, step > 0);
     }
     wgmma_commit();
   }
@@ -374,8 +367,8 @@ class ForwardConsumer {
   // accumulator += P V, under way.
   __device__ __forceinline__ void issue_fold(float (&accumulator)[Tiling::kAccumulators],
                                              const std::uint32_t (&p)[Tiling::kScores / 2]) const {
-    const auto v =
-        depth_across_rows(shared_address(shared_.value[value_.place()].elements), shared_.value[0].kPanelBytes);
+    const auto v = depth_across_rows(shared_address(shared_.value[0].elements), shared_.value[0].kPanelBytes)
+                       .plus(static_cast<int>(value_.place()) * shared_.value[0].kBytes);
     wgmma_fence();
 #pragma unroll
     for (int step = 0; step < Tiling::kKeyTile / 16; ++step) {
@@ -412,45 +405,75 @@ class ForwardConsumer {
     }
   }
 
-  // scores become P, the maxima those of all scores so far; factor: 2^(old maximum - new).
-  __device__ __forceinline__ void find_probabilities(float (&scores)[Tiling::kScores], ForwardRows<Tiling>& rows,
-                                                     float (&factor)[2]) const {
+  // scores become P, rounded to p, and the state that of all scores so far. Half by half: the powers of the first half
+  // of the rows hide the maxima of the second. P V of the visit before may be under way until then; `fold_ended` waits
+  // for it, in time for p, and for the accumulator to be rescaled.
+  template <typename FoldEnded>
+  __device__ __forceinline__ void softmax(float (&scores)[Tiling::kScores], std::uint32_t (&p)[Tiling::kScores / 2],
+                                          ForwardRows<Tiling>& rows, const FoldEnded& fold_ended) const {
+    auto& row_max = rows.row_max[0];
+    auto& row_sum = rows.row_sum[0];
+    const float before[2] = {row_max[0], row_max[1]};
+    float sums[2];
+    row_max[0] = raised_max<0>(scores, row_max[0], -INFINITY);
+    sums[0] = find_probabilities<0>(scores, row_max[0]);
+    // The seed is -INFINITY, behind the first maximum: the compiler would find both at once.
+    row_max[1] = raised_max<1>(scores, row_max[1], fmaf(row_max[0], 0.0f, -INFINITY));
+    stay_behind(sums[0], shared_.nowhere);
+    fold_ended();
+    sums[1] = find_probabilities<1>(scores, row_max[1]);
+    keep(sums);  // not to be added up behind the branch
 #pragma unroll
-    for (int half = 0; half < 2; ++half) {
-      float top = fmaxf(scores[2 * half], scores[2 * half + 1]);
+    for (int i = 0; i < Tiling::kScores / 2; ++i) p[i] = pack<Element>(scores[2 * i], scores[2 * i + 1]);
+    if (__any_sync(kAllLanes, before[0] != row_max[0] || before[1] != row_max[1])) {
 #pragma unroll
-      for (int n = 4; n < Tiling::kScores; n += 4) {
-        top = fmaxf(top, fmaxf(scores[n + 2 * half], scores[n + 2 * half + 1]));
-      }
-      const float raised = fmaxf(rows.row_max[0][half], quad_max(top) * launch_.scale_log2);
-      factor[half] = exp2_approx(rows.row_max[0][half] - raised);
-      rows.row_max[0][half] = raised;
-      rows.row_sum[0][half] *= factor[half];
+      for (int half = 0; half < 2; ++half) {
+        const float factor = exp2_approx(before[half] - row_max[half]);
+        row_sum[half] *= factor;
 #pragma unroll
-      for (int n = 0; n < Tiling::kScores; n += 4) {
-#pragma unroll
-        for (int i = 0; i < 2; ++i) {
-          float& s = scores[n + 2 * half + i];
-          s = exp2_approx(fmaf(s, launch_.scale_log2, -raised));
-          rows.row_sum[0][half] += s;
+        for (auto& fragment : rows.accumulator[0]) {
+          fragment[2 * half] *= factor;
+          fragment[2 * half + 1] *= factor;
         }
       }
     }
+    row_sum[0] += sums[0];
+    row_sum[1] += sums[1];
   }
 
-  __device__ __forceinline__ void round(std::uint32_t (&p)[Tiling::kScores / 2],
-                                        const float (&scores)[Tiling::kScores]) const {
+  // A row's maximum: as it was, unless a score is more than kSlack above. What is a little too low does no harm, for
+  // nothing overflows; and where maxima hardly ever rise, accumulators are hardly ever rescaled. (Also in Flash-
+  // Attention-4.) In four chains, for a maximum takes longer than it takes to begin the next one.
+  template <int kHalf>
+  __device__ __forceinline__ float raised_max(const float (&scores)[Tiling::kScores], float before, float seed) const {
+    constexpr float kSlack = 8.0f;
+    float chains[4] = {seed, seed, seed, seed};
 #pragma unroll
-    for (int i = 0; i < Tiling::kScores / 2; ++i) p[i] = pack<Element>(scores[2 * i], scores[2 * i + 1]);
-  }
-
-  __device__ __forceinline__ void rescale(ForwardRows<Tiling>& rows, const float (&factor)[2]) const {
-    if (!__any_sync(kAllLanes, factor[0] != 1.0f || factor[1] != 1.0f)) return;
+    for (int n = 0; n < Tiling::kScores; n += 4) {
 #pragma unroll
-    for (auto& fragment : rows.accumulator[0]) {
-#pragma unroll
-      for (int i = 0; i < 4; ++i) fragment[i] *= factor[i / 2];
+      for (int i = 0; i < 2; ++i) {
+        float& chain = chains[n / 4 % 2 * 2 + i];
+        chain = fmaxf(chain, scores[n + 2 * kHalf + i]);
+      }
     }
+    const float top = fmaxf(fmaxf(chains[0], chains[1]), fmaxf(chains[2], chains[3]));
+    const float now = quad_max(top) * launch_.scale_log2;
+    return now > before + kSlack ? now : before;
+  }
+
+  // The scores of a lane's row become powers, whose sum is returned.
+  template <int kHalf>
+  __device__ __forceinline__ float find_probabilities(float (&scores)[Tiling::kScores], float row_max) const {
+    float sum = 0.0f;
+#pragma unroll
+    for (int n = 2 * kHalf; n < Tiling::kScores; n += 4) {
+#pragma unroll
+      for (int i = n; i < n + 2; ++i) {
+        scores[i] = exp2_approx(fmaf(scores[i], launch_.scale_log2, -row_max));
+        sum += scores[i];
+      }
+    }
+    return sum;
   }
 
   // Divides, rounds and writes out and lse. The four lanes of a row exchange what they have of four blocks of 8
@@ -502,6 +525,7 @@ class ForwardConsumer {
   Shared& shared_;
   const ForwardLaunch& launch_;
   const int consumer_;
+  Ring<Tiling::kQueryStages> query_;
   Ring<Tiling::kStages> key_, value_;
 };
 
@@ -515,8 +539,10 @@ __global__ void __launch_bounds__(Tiling::kThreads, 1)
   const int warpgroup = __shfl_sync(kAllLanes, thread_index() / kWarpgroup, 0);
   if (thread_index() == 0) {
     constexpr int kConsumerWarps = Tiling::kConsumers * kWarpgroup / kWarp;
-    barrier_init(shared.query_full, 1);
-    barrier_init(shared.query_empty, kConsumerWarps);
+    for (int stage = 0; stage < Tiling::kQueryStages; ++stage) {
+      barrier_init(shared.query_full[stage], 1);
+      barrier_init(shared.query_empty[stage], kConsumerWarps);
+    }
     for (int stage = 0; stage < Tiling::kStages; ++stage) {
       barrier_init(shared.key_full[stage], 1);
       barrier_init(shared.value_full[stage], 1);

@@ -155,27 +155,27 @@ __device__ __forceinline__ void fence_async_proxy() {
 // a row), rows one after the other, 16-byte chunks exchanged by chunk ^= row % 8: what a copy with a 128-byte swizzle
 // leaves. Panels are aligned to 1024 bytes.
 struct MatrixDescriptor {
-  std::uint64_t word;
+  std::uint32_t low, high;
 
   // So many bytes further on; the address is the low 14 bits, in units of 16 bytes.
   __device__ __forceinline__ MatrixDescriptor plus(int bytes) const {
-    return {word + static_cast<std::uint64_t>(bytes >> 4)};
+    return {low + static_cast<std::uint32_t>(bytes >> 4), high};
   }
+  __device__ __forceinline__ std::uint64_t word() const { return static_cast<std::uint64_t>(high) << 32 | low; }
 };
 inline constexpr int kPanelColumns = 64, kPanelRowBytes = 128, kSwizzleRows = 8;
-inline constexpr std::uint64_t kSwizzle128 = std::uint64_t{1} << 62;
+inline constexpr std::uint32_t kSwizzle128 = 1u << 30;
 
 // The product's depth runs along a row: A = Q, B = K^T. A step of 16 is plus(32) within a panel.
 __device__ __forceinline__ MatrixDescriptor depth_along_rows(std::uint32_t address) {
-  constexpr std::uint64_t kRowGroup = kSwizzleRows * kPanelRowBytes;  // from 8 rows to the next 8
-  return {kSwizzle128 | (kRowGroup >> 4) << 32 | std::uint64_t{1} << 16 | (address >> 4 & 0x3fff)};
+  constexpr std::uint32_t kRowGroup = kSwizzleRows * kPanelRowBytes;  // from 8 rows to the next 8
+  return {1u << 16 | (address >> 4 & 0x3fff), kSwizzle128 | kRowGroup >> 4};
 }
 // The product's depth runs from row to row: B = V. A step of 16 is plus(2048); `panel_bytes`: from a panel to the
 // next, where the matrix has more than 64 columns.
 __device__ __forceinline__ MatrixDescriptor depth_across_rows(std::uint32_t address, int panel_bytes) {
-  constexpr std::uint64_t kRowGroup = kSwizzleRows * kPanelRowBytes;
-  return {kSwizzle128 | (kRowGroup >> 4) << 32 | static_cast<std::uint64_t>(panel_bytes >> 4) << 16 |
-          (address >> 4 & 0x3fff)};
+  constexpr std::uint32_t kRowGroup = kSwizzleRows * kPanelRowBytes;
+  return {static_cast<std::uint32_t>(panel_bytes >> 4) << 16 | (address >> 4 & 0x3fff), kSwizzle128 | kRowGroup >> 4};
 }
 
 // Ordinary accesses to the registers of a product come before it. Wanted before the first of a series; not between
@@ -203,6 +203,16 @@ __device__ __forceinline__ void keep(Register (&registers)[kCount]) {
       asm volatile("" : "+r"(r)::"memory");
     }
   }
+}
+
+// The assembler may not move a wgmma_wait() that follows up across the arithmetic that leads to x, as it otherwise does
+// with all that the awaited products have no part in, so that nothing runs beside them. It does keep waits and accesses
+// to shared memory in order; here is one that depends on x, which is at most 1e38, and never happens.
+__device__ __forceinline__ void stay_behind(float x, float& nowhere) {
+  asm volatile(
+      "{\n\t.reg .pred never;\n\tsetp.gt.f32 never, %0, 0f7f000000;\n\t@never st.shared.f32 [%1], %0;\n\t}" ::"f"(x),
+      "r"(shared_address(&nowhere))
+      : "memory");
 }
 
 enum class Depth { along_rows, across_rows };
@@ -244,7 +254,7 @@ struct Wgmma;
                "wgmma.mma_async.sync.aligned.m64n" #N "k16.f32." type "." type " {" ORRERY_D_##N(                \
                    ORRERY_NAMES, ORRERY_MORE_NAMES) "}, %" #o0 ", %" #o1 ", add, 1, 1, %" #o3 ", %" #o4 ";\n\t}" \
                : ORRERY_D_##N(ORRERY_FLOATS, ORRERY_MORE_FLOATS)                                                 \
-               : "l"(a.word), "l"(b.word), "r"(static_cast<int>(add)), "n"(kA == Depth::across_rows),            \
+               : "l"(a.word()), "l"(b.word()), "r"(static_cast<int>(add)), "n"(kA == Depth::across_rows),        \
                  "n"(kB == Depth::across_rows))
 #define ORRERY_WGMMA_REGISTERS(N, type, o0, o1, o2, o3, o4, o5, o6)                                                    \
   asm volatile("{\n\t.reg .pred add;\n\tsetp.ne.b32 add, %" #o5                                                        \
@@ -253,7 +263,7 @@ struct Wgmma;
                " {" ORRERY_D_##N(ORRERY_NAMES, ORRERY_MORE_NAMES) "}, {%" #o0 ", %" #o1 ", %" #o2 ", %" #o3 "}, %" #o4 \
                                                                   ", add, 1, 1, %" #o6 ";\n\t}"                        \
                : ORRERY_D_##N(ORRERY_FLOATS, ORRERY_MORE_FLOATS)                                                       \
-               : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b.word), "r"(static_cast<int>(add)),                  \
+               : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b.word()), "r"(static_cast<int>(add)),                \
                  "n"(kB == Depth::across_rows))
 
 #define ORRERY_WGMMA(N, o0, o1, o2, o3, o4, o5, o6)                                                                 \
