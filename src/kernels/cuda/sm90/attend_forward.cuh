@@ -15,8 +15,8 @@
 //   consumer 2             | S0 | softmax | S1 P V0 | softmax | S2 P V1 |  ...
 //
 // Products of a warpgroup are issued hardly faster than they run, so what a visit costs a consumer is its products and
-// its softmax, one after the other; with three consumers the tensor cores are busy while these are at most three times
-// the products. Hence the care for the order of instructions in softmax().
+// its softmax, one after the other; with three consumers the tensor cores stay busy as long as both together take at
+// most three times the products. Hence the care for the order of instructions in softmax().
 #pragma once
 
 #include <cuda.h>
@@ -66,8 +66,9 @@ struct ForwardMaps {
   CUtensorMap query, key, value;
 };
 
-// The visits between the first and the last of which any of a consumer's rows sees something (or all visits, where
-// consumers take turns); those from clear_begin to clear_end whose keys all of its rows see.
+// Of a consumer: [begin, end), from the first visit of which any of its rows sees something to the last, or all visits
+// where consumers take turns, for one that passes a visit over would stop the others; [clear_begin, clear_end), visits
+// that need no mask, which may be none or reach beyond those.
 struct OwnVisits {
   int begin, end, clear_begin, clear_end;
 };
@@ -91,7 +92,7 @@ template <typename Element, typename Tiling>
 struct ForwardShared {
   Panels<Element, Tiling::kQueryTile, Tiling::kPanels> query[Tiling::kQueryStages];
   Panels<Element, Tiling::kKeyTile, Tiling::kPanels> key[Tiling::kStages], value[Tiling::kStages];
-  ForwardWork<Tiling> work[Tiling::kQueryStages + 1];  // consumers are done with Q before they are with a tile
+  ForwardWork<Tiling> work[Tiling::kQueryStages + 1];  // a consumer reads it even when it has given back Q
   float nowhere;                                       // of stay_behind()
   Barrier query_full[Tiling::kQueryStages], query_empty[Tiling::kQueryStages];
   Barrier key_full[Tiling::kStages], key_empty[Tiling::kStages];
@@ -159,18 +160,23 @@ class ForwardProducer {
 
   static __device__ __forceinline__ OwnVisits own_visits(const KeyVisits<Tiling::kKeyTile>& visits,
                                                          const RangeBounds& rows) {
-    const auto sees = [&](int visit) {
-      const int first = visits.first_key(visit), end = first + Tiling::kKeyTile;
-      return (rows.first < end && first < rows.last) || (rows.sink_first < end && first < rows.sink_last);
+    constexpr int kKeys = Tiling::kKeyTile;
+    const auto tile_past = [](int key) { return key / kKeys + (key % kKeys != 0); };
+    const int shift = visits.sink_tiles - visits.tile, count = visits.count();  // shift: from tiles of keys to visits
+    OwnVisits own{0, count, max(tile_past(rows.full_begin) + shift, visits.sink_tiles), rows.full_end / kKeys + shift};
+    if constexpr (Tiling::kTurns) return own;
+    own.begin = count, own.end = 0;
+    const auto add = [&own](int begin, int end) {
+      if (begin < end) own.begin = min(own.begin, begin), own.end = max(own.end, end);
     };
-    const int shift = visits.sink_tiles - visits.tile;  // from tiles of keys to visits, behind the sinks
-    OwnVisits own{0, visits.count(), (rows.full_begin + Tiling::kKeyTile - 1) / Tiling::kKeyTile + shift,
-                  rows.full_end / Tiling::kKeyTile + shift};
-    own.clear_begin = max(own.clear_begin, visits.sink_tiles);
-    if constexpr (!Tiling::kTurns) {
-      while (own.begin < own.end && !sees(own.begin)) ++own.begin;
-      while (own.begin < own.end && !sees(own.end - 1)) --own.end;
-    }
+    const auto add_keys = [&](int first, int last) {
+      if (first >= last) return;
+      add(max(first / kKeys - visits.sink_tile, 0), min(tile_past(last) - visits.sink_tile, visits.sink_tiles));
+      add(max(first / kKeys + shift, visits.sink_tiles), min(tile_past(last) + shift, count));
+    };
+    add_keys(rows.first, rows.last);
+    add_keys(rows.sink_first, rows.sink_last);
+    if (own.begin >= own.end) own.begin = own.end = 0;
     return own;
   }
 
@@ -275,9 +281,11 @@ class ForwardConsumer {
 #pragma unroll 1
     for (int visit = 0; visit < visits; ++visit) {
       barrier_wait(shared_.key_full[key_.place()], key_.full());
+      __syncwarp();  // before it can be filled again all lanes have seen that it is full
       release(shared_.key_empty[key_.place()]);
       ++key_.number;
       barrier_wait(shared_.value_full[value_.place()], value_.full());
+      __syncwarp();
       release(shared_.value_empty[value_.place()]);
       ++value_.number;
     }
@@ -406,8 +414,8 @@ class ForwardConsumer {
   }
 
   // scores become P, rounded to p, and the state that of all scores so far. Half by half: the powers of the first half
-  // of the rows hide the maxima of the second. P V of the visit before may be under way until then; `fold_ended` waits
-  // for it, in time for p, and for the accumulator to be rescaled.
+  // of the rows hide the maxima of the second. P V of the visit before may be under way until `fold_ended` is called,
+  // which waits for it, in time for p, and for the accumulator to be rescaled.
   template <typename FoldEnded>
   __device__ __forceinline__ void softmax(float (&scores)[Tiling::kScores], std::uint32_t (&p)[Tiling::kScores / 2],
                                           ForwardRows<Tiling>& rows, const FoldEnded& fold_ended) const {
@@ -417,7 +425,7 @@ class ForwardConsumer {
     float sums[2];
     row_max[0] = raised_max<0>(scores, row_max[0], -INFINITY);
     sums[0] = find_probabilities<0>(scores, row_max[0]);
-    // The seed is -INFINITY, behind the first maximum: the compiler would find both at once.
+    // The seed is -INFINITY (or NaN, which fmaxf drops) and depends on the first maximum: else both are found at once.
     row_max[1] = raised_max<1>(scores, row_max[1], fmaf(row_max[0], 0.0f, -INFINITY));
     stay_behind(sums[0], shared_.nowhere);
     fold_ended();
@@ -441,9 +449,9 @@ class ForwardConsumer {
     row_sum[1] += sums[1];
   }
 
-  // A row's maximum: as it was, unless a score is more than kSlack above. What is a little too low does no harm, for
-  // nothing overflows; and where maxima hardly ever rise, accumulators are hardly ever rescaled. (Also in Flash-
-  // Attention-4.) In four chains, for a maximum takes longer than it takes to begin the next one.
+  // A row's maximum: as it was, unless a score is more than kSlack above; so accumulators are hardly ever rescaled, as
+  // in FlashAttention-4. P is then 2^8 at most, which fp16 has, and sums overflow only of values above 2^119. In four
+  // chains, for a maximum takes longer than it takes to begin the next one.
   template <int kHalf>
   __device__ __forceinline__ float raised_max(const float (&scores)[Tiling::kScores], float before, float seed) const {
     constexpr float kSlack = 8.0f;

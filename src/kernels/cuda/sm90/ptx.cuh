@@ -205,9 +205,9 @@ __device__ __forceinline__ void keep(Register (&registers)[kCount]) {
   }
 }
 
-// The assembler may not move a wgmma_wait() that follows up across the arithmetic that leads to x, as it otherwise does
-// with all that the awaited products have no part in, so that nothing runs beside them. It does keep waits and accesses
-// to shared memory in order; here is one that depends on x, which is at most 1e38, and never happens.
+// Keeps a later wgmma_wait() behind the arithmetic that leads to x. The assembler moves waits up across arithmetic that
+// the awaited products have no part in, so that nothing runs beside these, but not across accesses to shared memory:
+// here is a store, which happens only where x is above 2^127, to a word that nobody reads.
 __device__ __forceinline__ void stay_behind(float x, float& nowhere) {
   asm volatile(
       "{\n\t.reg .pred never;\n\tsetp.gt.f32 never, %0, 0f7f000000;\n\t@never st.shared.f32 [%1], %0;\n\t}" ::"f"(x),
