@@ -99,6 +99,7 @@ class GroupProgram : protected StrategyProgram {
   // Groups take turns in two buffers, each as large as the largest group in it: one comes while another is computed.
   int slot(std::array<int, 2>& slots, std::size_t g, std::string_view name, BufferKind kind, Dtype dtype,
            std::vector<Run> Group::*rows) {
+    if (slots[g % 2] >= 0) return slots[g % 2];  // its size is not to be found again
     std::int64_t tokens = 0;
     for (std::size_t i = g % 2; i < groups_.size(); i += 2) tokens = std::max(tokens, rows_of(groups_[i].*rows));
     return in_turn(slots, g,

@@ -202,20 +202,19 @@ class Flash3:
 
     def __init__(self, row, inputs):
         load_flash3()
-        self.inputs, self.how = inputs, {"is_causal": row["mask"] == "causal"}
+        self.tensors, self.grad_out = (inputs.query, inputs.key, inputs.value), inputs.grad_out
+        self.how = {"is_causal": row["mask"] == "causal"}
         self.result = self.lse = self.gradients = None
         self.forward()
         self.backward()
         torch.cuda.synchronize()
 
     def forward(self):
-        tensors = self.inputs.query, self.inputs.key, self.inputs.value
-        self.result, self.lse, *_ = torch.ops.flash_attn_3.fwd(*tensors, num_splits=1, **self.how)
+        self.result, self.lse, *_ = torch.ops.flash_attn_3.fwd(*self.tensors, num_splits=1, **self.how)
 
     def backward(self):
-        tensors = self.inputs.query, self.inputs.key, self.inputs.value
-        self.gradients = torch.ops.flash_attn_3.bwd(self.inputs.grad_out, *tensors, self.result, self.lse,
-                                                    *(torch.empty_like(t) for t in tensors), **self.how)[:3]
+        self.gradients = torch.ops.flash_attn_3.bwd(self.grad_out, *self.tensors, self.result, self.lse,
+                                                    *(torch.empty_like(t) for t in self.tensors), **self.how)[:3]
 
 
 @functools.cache
@@ -241,7 +240,7 @@ def opponents_of(row, inputs):
                     found[name] = Backend(backend_of_torch(BACKENDS[name], row), inputs)
                 else:
                     found[name] = Flash3(row, inputs)
-            except (RuntimeError, ImportError) as error:
+            except (RuntimeError, ImportError, AttributeError) as error:  # the last: a library without these operators
                 absent[name] = " ".join([*str(error).splitlines()[:1], *(str(w.message).splitlines()[0] for w in said)])
     if not any(name in found for name in BACKENDS):
         raise RuntimeError(f"PyTorch has neither backend: {absent}")

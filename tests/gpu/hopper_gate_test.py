@@ -143,6 +143,12 @@ class Numbers(unittest.TestCase):
         self.assertEqual(self.compare({"a/k": SAID}, {"a/k": {**SAID, "registers": 160}}, "nvcc 2"), [])
         self.assertEqual(len(self.compare({"a/k": SAID}, {"a/k": {**SAID, "spill_loads": 4}}, "nvcc 2")), 1)
 
+    def test_under_another_compiler_too_products_hide_powers(self):
+        for powers, wrong in ((20, 0), (0, 1)):
+            found = self.compare({"a/k": {"hidden_powers": 32}}, {"a/k": {"hidden_powers": powers}}, "nvcc 2")
+            self.assertEqual(len(found), wrong)
+        self.assertEqual(self.compare({"a/k": {"hidden_powers": 0}}, {"a/k": {"hidden_powers": 0}}, "nvcc 2"), [])
+
     def test_kernels_are_neither_lost_nor_added_in_silence(self):
         self.assertEqual(len(self.compare({"a/k": SAID}, {"b/k": SAID}, "nvcc 2")), 2)
 

@@ -158,6 +158,7 @@ class ForwardProducer {
     return work;
   }
 
+  // Of a consumer whose rows are bounded so, in closed form, for all copies wait for this.
   static __device__ __forceinline__ OwnVisits own_visits(const KeyVisits<Tiling::kKeyTile>& visits,
                                                          const RangeBounds& rows) {
     constexpr int kKeys = Tiling::kKeyTile;
