@@ -150,6 +150,13 @@ __device__ __forceinline__ float exp2_approx(float x) {
   return result;
 }
 
+// log2(x) to 2^-22, relative or absolute; -inf of 0.
+__device__ __forceinline__ float log2_approx(float x) {
+  float result;
+  asm("lg2.approx.ftz.f32 %0, %1;" : "=f"(result) : "f"(x));
+  return result;
+}
+
 // Two floats, rounded to nearest even, in one register.
 template <typename Element>
 __device__ __forceinline__ std::uint32_t pack(float low, float high) {

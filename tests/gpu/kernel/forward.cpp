@@ -247,6 +247,33 @@ TEST_CASE("small 16-bit terms after large ones are not lost") {
   }
 }
 
+// Where one score outweighs the rest, its power is to be 1: any other is rounded, and the sum is not. A maximum that
+// lagged behind it by 5.28, in units of log 2, would show as 3e-3 in bf16.
+TEST_CASE("a 16-bit maximum does not lag behind a score that outweighs all before it") {
+  constexpr int kKeys = 512;
+  const auto score = [](std::int64_t key) { return key == 300 ? 5.28125 : key == 3 ? 0.0 : -40.0; };
+  for (Dtype dtype : kShortDtypes) {
+    for (std::int64_t head_dim : {64, 96, 128, 192, 256}) {
+      Problem p = make_problem({dtype, 1, 200, kKeys, 2, 1, head_dim}, Mask::full);
+      p.query.fill([](auto, auto, auto, auto c) { return c == 0 ? 1.0 : 0.0; });
+      p.key.fill([&](auto, auto t, auto, auto c) { return c == 0 ? score(t) : 0.0; });
+      p.value.fill([](auto, auto t, auto, auto) { return t == 300 ? 1.0 : 0.0; });
+      p.scale = std::log(2.0f);
+      const Forward expected = forward_of(p);
+      const OnDevice device(p);
+      for (int middle : {kKeys, 256}) {
+        device.fold(0, middle, true, false, either());
+        if (middle < kKeys) device.fold(middle, kKeys, false, false, either());
+        device.fetch_state_into(p);
+        for (int row : {0, 77, 199}) {
+          const double found = p.accumulator.get(0, row, 1, 0) / p.row_sum.get(0, row, 1, 0);
+          CHECK(std::abs(found - expected.out[0]) < 1e-5);
+        }
+      }
+    }
+  }
+}
+
 TEST_CASE("16-bit outputs and states have the same bits every time") {
   for (Dtype dtype : kShortDtypes) {
     for (std::int64_t head_dim : {64, 128, 256}) {

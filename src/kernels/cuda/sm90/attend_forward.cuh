@@ -46,6 +46,9 @@ struct ForwardTiling {
   static constexpr int kScores = kKeyTile / 2, kAccumulators = kDim / 2;  // registers of a thread
   static constexpr int kProducerRegisters = kConsumers == 2 ? 40 : 32;
   static constexpr int kConsumerRegisters = kConsumers == 2 ? 232 : 160;
+  // Whether a row's maximum may lag as far as its sum allows (slack_of()), or else by one: of two consumers the first
+  // makes code with fewer powers beside P V, or, at 256, with spills.
+  static constexpr bool kSlackBySum = kConsumers == 3;
   static_assert(kConsumers == 2 || kConsumers == 3, "registers are divided for these");
   static_assert(kConsumerRows == kRangeTile, "range bounds are given for the rows of a consumer");
   static_assert(kDim % 32 == 0 && kDim <= 256, "an accumulator is one product wide, and out leaves by 32 columns");
@@ -97,6 +100,10 @@ struct ForwardShared {
   Barrier query_full[Tiling::kQueryStages], query_empty[Tiling::kQueryStages];
   Barrier key_full[Tiling::kStages], key_empty[Tiling::kStages];
   Barrier value_full[Tiling::kStages], value_empty[Tiling::kStages];
+
+  __device__ __forceinline__ ForwardWork<Tiling>& work_at(std::uint32_t tile) {
+    return work[tile % (Tiling::kQueryStages + 1)];
+  }
 };
 
 template <typename Element, typename Tiling>
@@ -185,7 +192,7 @@ class ForwardProducer {
   __device__ __forceinline__ void hand_over(const ForwardWork<Tiling>& work) {
     const std::uint32_t stage = query_.place();
     barrier_wait(shared_.query_empty[stage], query_.empty());
-    shared_.work[query_.number % (Tiling::kQueryStages + 1)] = work;
+    shared_.work_at(query_.number) = work;
     ++query_.number;
     Barrier& full = shared_.query_full[stage];
     if (work.batch < 0 || work.visits.count() == 0) {
@@ -238,7 +245,7 @@ class ForwardConsumer {
     if (consumer_ == Tiling::kConsumers - 1) pass_turn();
     for (;; ++query_.number) {
       barrier_wait(shared_.query_full[query_.place()], query_.full());
-      const ForwardWork<Tiling>& work = shared_.work[query_.number % (Tiling::kQueryStages + 1)];
+      const ForwardWork<Tiling>& work = shared_.work_at(query_.number);
       if (work.batch < 0) return;
       attend(work);
     }
@@ -298,6 +305,7 @@ class ForwardConsumer {
     const OwnVisits own = work.own[consumer_];
     float scores[Tiling::kScores];
     std::uint32_t p[Tiling::kScores / 2];
+    float slack = Tiling::kSlackBySum ? 0.0f : 1.0f;
     const auto masked = [&](int visit) { return visit < own.clear_begin || visit >= own.clear_end; };
 
     barrier_wait(shared_.key_full[key_.place()], key_.full());
@@ -305,7 +313,7 @@ class ForwardConsumer {
     wgmma_wait<0>();
     finish_scores(own.begin + 1 == own.end, scores);
     if (masked(own.begin)) mask(scores, work, work.visits.first_key(own.begin));
-    softmax(scores, p, rows, [] {});
+    softmax(scores, p, rows, slack, [] {});
 #pragma unroll 1
     for (int visit = own.begin + 1; visit < own.end; ++visit) {
       barrier_wait(shared_.key_full[key_.place()], key_.full());
@@ -317,7 +325,7 @@ class ForwardConsumer {
       wgmma_wait<1>();
       finish_scores(visit + 1 == own.end, scores);
       if (masked(visit)) mask(scores, work, work.visits.first_key(visit));
-      softmax(scores, p, rows, [&] {
+      softmax(scores, p, rows, slack, [&] {
         wgmma_wait<0>();
         keep(p);
         finish_fold(accumulator);
@@ -419,15 +427,15 @@ class ForwardConsumer {
   // which waits for it, in time for p, and for the accumulator to be rescaled.
   template <typename FoldEnded>
   __device__ __forceinline__ void softmax(float (&scores)[Tiling::kScores], std::uint32_t (&p)[Tiling::kScores / 2],
-                                          ForwardRows<Tiling>& rows, const FoldEnded& fold_ended) const {
+                                          ForwardRows<Tiling>& rows, float& slack, const FoldEnded& fold_ended) const {
     auto& row_max = rows.row_max[0];
     auto& row_sum = rows.row_sum[0];
     const float before[2] = {row_max[0], row_max[1]};
     float sums[2];
-    row_max[0] = raised_max<0>(scores, row_max[0], -INFINITY);
+    row_max[0] = raised_max<0>(scores, row_max[0], slack, -INFINITY);
     sums[0] = find_probabilities<0>(scores, row_max[0]);
     // The seed is -INFINITY (or NaN, which fmaxf drops) and depends on the first maximum: else both are found at once.
-    row_max[1] = raised_max<1>(scores, row_max[1], fmaf(row_max[0], 0.0f, -INFINITY));
+    row_max[1] = raised_max<1>(scores, row_max[1], slack, fmaf(row_max[0], 0.0f, -INFINITY));
     stay_behind(sums[0], shared_.nowhere);
     fold_ended();
     sums[1] = find_probabilities<1>(scores, row_max[1]);
@@ -445,17 +453,25 @@ class ForwardConsumer {
           fragment[2 * half + 1] *= factor;
         }
       }
+      if (Tiling::kSlackBySum) slack = slack_of(quad_sum(fminf(row_sum[0], row_sum[1])));
     }
     row_sum[0] += sums[0];
     row_sum[1] += sums[1];
   }
 
-  // A row's maximum: as it was, unless a score is more than kSlack above; so accumulators are hardly ever rescaled, as
-  // in FlashAttention-4. P is then 2^8 at most, which fp16 has, and sums overflow only of values above 2^119. In four
+  // How far the maximum of a row with this sum may lag behind its scores, in units of log 2. The power of a maximum
+  // that lags is no longer 1 but rounded, which shows where few scores make up the sum: so it is at most an eighth of
+  // that.
+  static __device__ __forceinline__ float slack_of(float row_sum) {
+    return fminf(fmaxf(log2_approx(row_sum) - 3.0f, 0.0f), 8.0f);
+  }
+
+  // A row's maximum: as it was, unless a score is more than `slack` above; so accumulators are seldom rescaled, as in
+  // FlashAttention-4. P is then 2^8 at most, which fp16 has, and sums overflow only of values above 2^119. In four
   // chains, for a maximum takes longer than it takes to begin the next one.
   template <int kHalf>
-  __device__ __forceinline__ float raised_max(const float (&scores)[Tiling::kScores], float before, float seed) const {
-    constexpr float kSlack = 8.0f;
+  __device__ __forceinline__ float raised_max(const float (&scores)[Tiling::kScores], float before, float slack,
+                                              float seed) const {
     float chains[4] = {seed, seed, seed, seed};
 #pragma unroll
     for (int n = 0; n < Tiling::kScores; n += 4) {
@@ -467,7 +483,7 @@ class ForwardConsumer {
     }
     const float top = fmaxf(fmaxf(chains[0], chains[1]), fmaxf(chains[2], chains[3]));
     const float now = quad_max(top) * launch_.scale_log2;
-    return now > before + kSlack ? now : before;
+    return now > before + slack ? now : before;
   }
 
   // The scores of a lane's row become powers, whose sum is returned.
