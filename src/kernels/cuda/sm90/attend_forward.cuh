@@ -46,8 +46,8 @@ struct ForwardTiling {
   static constexpr int kScores = kKeyTile / 2, kAccumulators = kDim / 2;  // registers of a thread
   static constexpr int kProducerRegisters = kConsumers == 2 ? 40 : 32;
   static constexpr int kConsumerRegisters = kConsumers == 2 ? 232 : 160;
-  // Whether a row's maximum may lag as far as its sum allows (slack_of()), or else by one: of two consumers the first
-  // makes code with fewer powers beside P V, or, at 256, with spills.
+  // Whether a row's maximum may lag as far as its sum allows (slack_of()), or else by one: with two consumers the first
+  // makes code with fewer powers beside P V at 128, and with spills at 256.
   static constexpr bool kSlackBySum = kConsumers == 3;
   static_assert(kConsumers == 2 || kConsumers == 3, "registers are divided for these");
   static_assert(kConsumerRows == kRangeTile, "range bounds are given for the rows of a consumer");

@@ -90,7 +90,7 @@ void launch_attend_forward(const AttendForward& call, device::StreamHandle strea
   if constexpr (kDim == 128) {
     using Best = ForwardTilings<kDim>::Best;
     using Small = ForwardTilings<kDim>::Small;
-    constexpr double kSmallTakes = 1.06;  // times as long as Best for a row, measured
+    constexpr double kSmallTakes = 1.06;  // times as long as Best for a row
     // A margin has no say, for the two differ in bits.
     const int all = processors + call.sm_margin;
     if (kSmallTakes * static_cast<double>(rows_of_a_processor<Small>(call, all)) <
