@@ -75,6 +75,7 @@ build_jobs() {
 # With ccache, a second build of the same sources takes seconds.
 if command -v ccache > /dev/null; then
   export CMAKE_CXX_COMPILER_LAUNCHER=${CMAKE_CXX_COMPILER_LAUNCHER:-ccache}
+  export CMAKE_CUDA_COMPILER_LAUNCHER=${CMAKE_CUDA_COMPILER_LAUNCHER:-ccache}
 fi
 
 if [ "${BASH_SOURCE[0]}" = "$0" ]; then
