@@ -1,12 +1,15 @@
 #include "executor/hazards.hpp"
 
 #include <algorithm>
+#include <utility>
+
+#include "schedule/row_set.hpp"
 
 namespace orrery {
 namespace {
 
 struct Touch {
-  Slice slice;
+  RowSet rows;
   int step;
 };
 
@@ -15,16 +18,37 @@ struct BufferHistory {
   std::vector<Touch> writes, reads;
 };
 
-void collect(const std::vector<Touch>& touches, const Slice& slice, int step, std::vector<int>& into) {
+struct AccessedRows {
+  RowSet rows;
+  bool written;
+};
+
+// What a step touches. Only exchanges have many slices; those of other steps are too few to be worth joining.
+void find_accesses(const Step& step, std::vector<AccessedRows>& into) {
+  into.clear();
+  if (const auto* exchange = std::get_if<Exchange>(&step)) {
+    for (const bool receives : {false, true}) {
+      const std::vector<Transfer>& transfers = receives ? exchange->receives : exchange->sends;
+      std::vector<Slice> slices;
+      slices.reserve(transfers.size());
+      for (const Transfer& t : transfers) slices.push_back(t.slice);
+      for (RowSet& rows : row_sets(std::move(slices))) into.push_back({std::move(rows), receives});
+    }
+    return;
+  }
+  for_each_access(step, [&](const Access& a) { into.push_back({RowSet(a.slice), a.mode != AccessMode::read}); });
+}
+
+void collect(const std::vector<Touch>& touches, const RowSet& rows, std::vector<int>& into) {
   for (const Touch& t : touches) {
-    if (t.step != step && overlap(t.slice, slice)) into.push_back(t.step);
+    if (overlap(t.rows, rows)) into.push_back(t.step);
   }
 }
 
-// A write that covers an earlier touch comes after it, so whoever comes after the write comes after the touch as well.
-// The touches of the step itself stay: an update reads before it writes.
-void forget_covered(std::vector<Touch>& touches, const Slice& slice) {
-  std::erase_if(touches, [&](const Touch& t) { return contains(slice, t.slice); });
+// A write comes after the earlier touches of its rows, so whoever comes after the write comes after those as well.
+void forget_covered(std::vector<Touch>& touches, const RowSet& written) {
+  for (Touch& t : touches) t.rows.subtract(written);
+  std::erase_if(touches, [](const Touch& t) { return t.rows.empty(); });
 }
 
 }  // namespace
@@ -33,25 +57,24 @@ Dependencies::Dependencies(const RankProgram& program) {
   std::vector<BufferHistory> history(program.buffers.size());
   offsets_.reserve(program.steps.size() + 1);
   offsets_.push_back(0);
+  std::vector<AccessedRows> accessed;
   std::vector<int> found;
   for (int step = 0; step < static_cast<int>(program.steps.size()); ++step) {
-    const Step& s = program.steps[static_cast<std::size_t>(step)];
+    find_accesses(program.steps[static_cast<std::size_t>(step)], accessed);
     found.clear();
-    for_each_access(s, [&](const Access& a) {
-      BufferHistory& h = history[static_cast<std::size_t>(a.slice.buffer)];
-      collect(h.writes, a.slice, step, found);
-      if (a.mode != AccessMode::read) collect(h.reads, a.slice, step, found);
-    });
-    for_each_access(s, [&](const Access& a) {
-      BufferHistory& h = history[static_cast<std::size_t>(a.slice.buffer)];
-      if (a.mode == AccessMode::read) {
-        h.reads.push_back({a.slice, step});
-      } else {
-        forget_covered(h.writes, a.slice);
-        forget_covered(h.reads, a.slice);
-        h.writes.push_back({a.slice, step});
+    for (const AccessedRows& a : accessed) {
+      const BufferHistory& h = history[static_cast<std::size_t>(a.rows.buffer())];
+      collect(h.writes, a.rows, found);
+      if (a.written) collect(h.reads, a.rows, found);
+    }
+    for (AccessedRows& a : accessed) {
+      BufferHistory& h = history[static_cast<std::size_t>(a.rows.buffer())];
+      if (a.written) {
+        forget_covered(h.writes, a.rows);
+        forget_covered(h.reads, a.rows);
       }
-    });
+      (a.written ? h.writes : h.reads).push_back({std::move(a.rows), step});
+    }
     std::sort(found.begin(), found.end());
     found.erase(std::unique(found.begin(), found.end()), found.end());
     steps_.insert(steps_.end(), found.begin(), found.end());

@@ -1,9 +1,26 @@
 // Structural validation: what one rank's program can be asked without the others. The checker starts where this ends.
 #include "orrery/error.hpp"
 #include "orrery/schedule.hpp"
+#include "schedule/row_set.hpp"
 
 namespace orrery {
 namespace {
+
+std::vector<RowSet> row_sets_of(const std::vector<Transfer>& transfers) {
+  std::vector<Slice> slices;
+  slices.reserve(transfers.size());
+  for (const Transfer& t : transfers) slices.push_back(t.slice);
+  return row_sets(std::move(slices));
+}
+
+bool any_overlap(const std::vector<RowSet>& sets) {
+  for (std::size_t i = 0; i < sets.size(); ++i) {
+    for (std::size_t j = i + 1; j < sets.size(); ++j) {
+      if (overlap(sets[i], sets[j])) return true;
+    }
+  }
+  return false;
+}
 
 class Validator {
  public:
@@ -68,12 +85,14 @@ class Validator {
     };
     peers(s.sends);
     peers(s.receives);
-    for (std::size_t i = 0; i < s.receives.size(); ++i) {
-      for (std::size_t j = i + 1; j < s.receives.size(); ++j) {
-        if (overlap(s.receives[i].slice, s.receives[j].slice)) bad("receives overlap");
-      }
-      for (const Transfer& send : s.sends) {
-        if (overlap(s.receives[i].slice, send.slice)) bad("receives into what it sends");
+    const std::vector<RowSet> sent = row_sets_of(s.sends), received = row_sets_of(s.receives);
+    std::int64_t rows = 0, distinct_rows = 0;
+    for (const Transfer& t : s.receives) rows += t.slice.tokens * t.slice.heads;
+    for (const RowSet& set : received) distinct_rows += set.rows();
+    if (rows != distinct_rows || any_overlap(received)) bad("receives overlap");
+    for (const RowSet& set : received) {
+      for (const RowSet& send : sent) {
+        if (overlap(set, send)) bad("receives into what it sends");
       }
     }
   }
