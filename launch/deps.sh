@@ -63,6 +63,32 @@ require_cmake() {
   fi
 }
 
+# The CUDA compiler that CMake will take: the one that CUDACXX names, else one of the usual two.
+cuda_compiler() {
+  if [ -n "${CUDACXX:-}" ]; then
+    command -v "$CUDACXX"
+  elif [ -x /usr/local/cuda/bin/nvcc ]; then
+    echo /usr/local/cuda/bin/nvcc
+  else
+    command -v nvcc
+  fi
+}
+
+# The preset cuda cannot be built without a CUDA toolkit, which apt does not have: say so before anything is installed.
+require_cuda() {
+  local have compiler
+  if ! compiler=$(cuda_compiler); then
+    echo "the preset cuda needs a CUDA compiler, and ${CUDACXX:-nvcc} is not here: install CUDA 12.4 or newer" \
+      "(https://developer.nvidia.com/cuda-downloads), or set CUDACXX to its nvcc" >&2
+    return 2
+  fi
+  have=$("$compiler" --version | sed -n 's/.*release \([0-9.]*\).*/\1/p')
+  if [ "$(printf '%s\n' 12.4 "$have" | sort -V | head -1)" != 12.4 ]; then
+    echo "$compiler is of CUDA ${have:-?}: 12.4 or newer is needed" >&2
+    return 2
+  fi
+}
+
 # Compiler runs that fit beside each other: one a core, and no more than memory allows at 1.5 GB each.
 build_jobs() {
   local cores memory

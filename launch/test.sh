@@ -6,6 +6,7 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 . launch/deps.sh
 
 preset=${ORRERY_PRESET:-release}
+if [ "$preset" = cuda ]; then require_cuda; fi
 install_missing "${ORRERY_PACKAGES[@]}"
 require_cmake
 cmake --preset "$preset" -DORRERY_BUILD_PROGRAM=ON -DORRERY_BUILD_TESTS=ON > /dev/null

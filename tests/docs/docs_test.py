@@ -20,7 +20,7 @@ LONG = ["--suite"]
 SHOWN = {"docs/c-api.md": ["tests/consumer/project/main.c"]}  # page -> files that it shows, whole
 
 FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
-LINK = re.compile(r"\]\(([^)#\s]+)(#[^)]*)?\)")
+LINK = re.compile(r"\]\(([^)#\s]*)(#[^)]*)?\)")
 # `src/...`, `tests/...` and the like; a name without an ending stands for a folder, or for a pair of .hpp and .cpp.
 NAMED = re.compile(r"`((?:src|tests|launch|include|docs|cmake|\.ci)/[\w./-]+)`")
 
@@ -30,10 +30,23 @@ def pages(source):
                   + glob.glob(os.path.join(source, "tests", "**", "*.md"), recursive=True))
 
 
+def anchors(text):
+    """The names that GitHub gives to a page's headings."""
+    headings = re.findall(r"^#+ (.*)$", FENCE.sub("", text), re.MULTILINE)
+    return {"#" + re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
 def dead_ends(source, page, text):
-    for target, _ in LINK.findall(FENCE.sub("", text)):
-        if "://" not in target and not os.path.exists(os.path.join(os.path.dirname(page), target)):
+    for target, anchor in LINK.findall(FENCE.sub("", text)):
+        path = os.path.join(os.path.dirname(page), target) if target else page
+        if "://" in target:
+            continue
+        if not os.path.exists(path):
             yield f"links to {target}, which is not there"
+        elif anchor:
+            with open(path, encoding="utf-8") as file:
+                if anchor not in anchors(file.read()):
+                    yield f"links to {target}{anchor}, and there is no such heading"
     for name in NAMED.findall(text):
         if not glob.glob(os.path.join(source, name.rstrip("/"))) and not glob.glob(os.path.join(source, name + ".*")):
             yield f"names {name}, which is not there"
