@@ -73,10 +73,11 @@ constexpr std::array kOptionTable = {
     OptionInfo{kProblem, kPlans, "heads", "N", "query heads (8)"},
     OptionInfo{kProblem, kPlans, "kv-heads", "N", "key-value heads, a divisor of the query heads (as many)"},
     OptionInfo{kProblem, kPlans, "head-dim", "N", "1 to 256 (64)"},
-    OptionInfo{kProblem, kPlans, "dtype", "TYPE", "fp32, bf16 or fp16 (fp32)"},
+    OptionInfo{kProblem, kPlans, "dtype", "TYPE",
+               "fp32, bf16 or fp16; float32, float, bfloat16, float16 and half too (fp32)"},
     OptionInfo{kProblem, kPlans, "mask", "MASK",
-               "terms joined by '+': full, causal, window:LEFT[,RIGHT], sinks:N, prefix:N, documents:LEN,... or "
-               "documents:@FILE (causal)"},
+               "terms joined by '+': full, causal, window:LEFT[,RIGHT] (-1: no limit), sinks:N, prefix:N, "
+               "documents:LEN,... or documents:@FILE (causal)"},
     OptionInfo{kProblem, kPlans, "scale", "X", "multiplies the scores (1/sqrt(head_dim))"},
     OptionInfo{kProblem, kPlans, "backward", nullptr, "the backward pass too"},
 
@@ -137,7 +138,7 @@ constexpr std::array kOptionTable = {
     OptionInfo{kReport, kTrace, "trace", "FILE", "the same as --out"},
 
     OptionInfo{kCommon, kAll, "config", "FILE", "lines of NAME = VALUE for any of these options; what is typed wins"},
-    OptionInfo{kCommon, kAll, "help", nullptr, "this text"},
+    OptionInfo{kCommon, kAll, "help,h", nullptr, "this text"},
 };
 
 }  // namespace
@@ -175,7 +176,8 @@ std::string general_help() {
   for (const VerbInfo& info : kVerbTable) {
     text << "  " << info.name << std::string(9 - info.name.size(), ' ') << info.summary << "\n";
   }
-  text << "\norrery VERB --help lists the options of a verb; orrery --version prints the version.\n"
+  text << "\norrery help VERB (or VERB -h, --help) lists the options of a verb; orrery -V (--version) prints the "
+          "version.\n"
           "Exit codes: 0 good; 1 a bug of Orrery; 2 bad usage, bad input or a refused problem; 3 verification failed;\n"
           "4 a peer failed or a deadline passed; 5 out of memory or another resource.\n";
   return text.str();

@@ -19,9 +19,10 @@ namespace {
 
 namespace po = boost::program_options;
 
-// Long options only, and no abbreviations: what a script says today must mean the same when options are added.
+// Long options and -h, and no abbreviations: what a script says today must mean the same when options are added.
 constexpr int kStyle = po::command_line_style::allow_long | po::command_line_style::long_allow_adjacent |
-                       po::command_line_style::long_allow_next;
+                       po::command_line_style::long_allow_next | po::command_line_style::allow_short |
+                       po::command_line_style::allow_dash_for_short | po::command_line_style::short_allow_next;
 
 po::variables_map parse_sources(std::span<char* const> arguments, const po::options_description& accepted) {
   po::variables_map values;
@@ -234,34 +235,48 @@ void settle(Verb verb, Options& options) {
   }
 }
 
+Verb verb_named(std::string_view name) {
+  const auto verb = find_verb(name);
+  if (!verb) refuse("unknown verb '", name, "'; the verbs are ", kVerbs);
+  return *verb;
+}
+
+// What a command that is no verb prints; nothing when it is a verb.
+std::optional<std::string> words_of(std::string_view name, std::span<char* const> rest) {
+  const auto ends = [&, most = std::size_t{name == "help"}] {
+    if (rest.size() > most) refuse("unexpected argument '", rest[most], "' after ", name);
+  };
+  if (name == "help" || name == "--help" || name == "-h") {
+    ends();
+    return rest.empty() ? general_help() : help_of(verb_named(rest.front()));
+  }
+  if (name == "--version" || name == "-V") {
+    ends();
+    return concat("orrery ", kVersion, "\n");
+  }
+  return std::nullopt;
+}
+
 }  // namespace
 
 Command parse_command(std::span<char* const> arguments, const Env& env) {
+  if (arguments.empty() || *arguments.front() == '\0') {
+    refuse("no verb given; the verbs are ", kVerbs, ", and --help explains them");
+  }
   Command command;
-  const std::string_view first = arguments.empty() ? std::string_view() : arguments.front();
-  command.name = first;
-  if (first.empty() || first == "--help") {
-    if (first.empty()) refuse("no verb given; the verbs are ", kVerbs, ", and --help explains them");
-    if (arguments.size() > 1) refuse("unexpected argument '", arguments[1], "' after --help");
-    command.help = general_help();
-    return command;
-  }
-  if (first == "--version") {
-    if (arguments.size() > 1) refuse("unexpected argument '", arguments[1], "' after --version");
-    command.verb = Verb::version;
-    command.help = concat("orrery ", kVersion, "\n");
-    return command;
-  }
-  const auto verb = find_verb(first);
-  if (!verb) refuse("unknown verb '", first, "'; the verbs are ", kVerbs);
-  command.verb = *verb;
-
+  command.name = arguments.front();
   const auto rest = arguments.subspan(1);
-  const Given given(parse_sources(rest, options_of(*verb)));
+  if (auto words = words_of(command.name, rest)) {
+    command.help = *std::move(words);
+    return command;
+  }
+  command.verb = verb_named(command.name);
+
+  const Given given(parse_sources(rest, options_of(command.verb)));
   command.given = given.text();
   if (given.has("help")) {
+    command.help = help_of(command.verb);
     command.verb = Verb::help;
-    command.help = help_of(*verb);
     return command;
   }
   read_problem(given, command.options);
@@ -269,7 +284,7 @@ Command parse_command(std::span<char* const> arguments, const Env& env) {
   read_placement(given, env, command.options);
   read_device(given, env, command.options);
   read_rest(given, env, command.options);
-  settle(*verb, command.options);
+  settle(command.verb, command.options);
   return command;
 }
 

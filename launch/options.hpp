@@ -16,7 +16,7 @@
 
 namespace orrery::launch {
 
-enum class Verb { help, version, run, check, bench, trace, info };
+enum class Verb { help, run, check, bench, trace, info };
 
 struct Options {
   // Problem. What is not given comes from the input files, or else from the defaults of default_sizes().

@@ -14,7 +14,8 @@ constexpr std::size_t size_of(Dtype dtype) {
   return dtype == Dtype::fp32 ? 4 : 2;
 }
 std::string_view to_string(Dtype dtype);
-// "fp32", "bf16" or "fp16"; anything else is refused.
+// "fp32", "bf16" or "fp16", or another name for one of them: float32, float; bfloat16; float16, half. Anything else is
+// refused.
 Dtype parse_dtype(std::string_view text);
 
 // A non-owning view of [batch, tokens, heads, width] elements. The last stride is 1; the others are free and count

@@ -16,10 +16,10 @@ std::string_view to_string(Dtype dtype) {
 }
 
 Dtype parse_dtype(std::string_view text) {
-  for (Dtype dtype : {Dtype::fp32, Dtype::bf16, Dtype::fp16}) {
-    if (text == to_string(dtype)) return dtype;
-  }
-  refuse("dtype must be fp32, bf16 or fp16, not \"", text, "\"");
+  if (text == "fp32" || text == "float32" || text == "float") return Dtype::fp32;
+  if (text == "bf16" || text == "bfloat16") return Dtype::bf16;
+  if (text == "fp16" || text == "float16" || text == "half") return Dtype::fp16;
+  refuse("dtype must be fp32 (float32, float), bf16 (bfloat16) or fp16 (float16, half), not \"", text, "\"");
 }
 
 }  // namespace orrery

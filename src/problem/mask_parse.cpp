@@ -44,14 +44,19 @@ std::int64_t parse_tokens(std::string_view digits, std::string_view where) {
   return value;
 }
 
+// One side of a window; -1 is no limit, as in FlashAttention.
+std::int64_t parse_side(std::string_view digits, std::string_view where) {
+  return digits == "-1" ? MaskTerms::Window::kNoLimit : parse_tokens(digits, where);
+}
+
 MaskTerms::Window parse_window(std::string_view value, std::string_view term) {
   const std::size_t comma = value.find(',');
-  if (comma == std::string_view::npos) return {parse_tokens(value, term), 0};
+  if (comma == std::string_view::npos) return {parse_side(value, term), 0};
   const std::string_view right = value.substr(comma + 1);
   if (right.find(',') != std::string_view::npos) {
     refuse("mask: ", quoted(term), " has more than two numbers: window:LEFT or window:LEFT,RIGHT is allowed");
   }
-  return {parse_tokens(value.substr(0, comma), term), parse_tokens(right, term)};
+  return {parse_side(value.substr(0, comma), term), parse_side(right, term)};
 }
 
 std::string read_document_file(std::string_view path, std::string_view term) {
@@ -102,6 +107,16 @@ std::vector<std::int64_t> parse_bounds(std::string_view lengths, bool spaces, st
            " tokens");
   }
   return bounds;
+}
+
+// A window that only repeats other terms is dropped, with its sinks, and one that is causal is called so: a mask is
+// planned by its terms, and a window is planned as a narrow one.
+void drop_idle_window(MaskTerms& terms) {
+  if (!terms.window || terms.window->left != MaskTerms::Window::kNoLimit) return;
+  if (terms.window->right == 0 && !terms.sinks && !terms.prefix) terms.causal = true;
+  if (terms.window->right != MaskTerms::Window::kNoLimit && (!terms.causal || terms.prefix)) return;
+  terms.window.reset();
+  terms.sinks.reset();
 }
 
 void parse_term(std::string_view term, std::string_view text, std::int64_t seq_len, MaskTerms& terms) {
@@ -167,6 +182,7 @@ MaskTerms parse_terms(std::string_view text, std::int64_t seq_len) {
   if (terms.prefix && !terms.causal) {
     refuse("mask: ", quoted(text), ": prefix widens causal, so it is allowed only beside causal");
   }
+  drop_idle_window(terms);
   if (!terms.documents) terms.bounds = {0, seq_len};
   return terms;
 }
@@ -177,7 +193,10 @@ std::string canonical_text(const MaskTerms& terms) {
   if (terms.causal) term("causal");
   if (terms.prefix) term("prefix:" + std::to_string(*terms.prefix));
   if (terms.window) {
-    term("window:" + std::to_string(terms.window->left) + "," + std::to_string(terms.window->right));
+    const auto side = [](std::int64_t tokens) {
+      return tokens == MaskTerms::Window::kNoLimit ? "-1" : std::to_string(tokens);
+    };
+    term("window:" + side(terms.window->left) + "," + side(terms.window->right));
   }
   if (terms.sinks) term("sinks:" + std::to_string(*terms.sinks));
   if (terms.documents) {

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <limits>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -13,6 +14,7 @@ namespace orrery {
 
 struct MaskTerms {
   struct Window {
+    static constexpr std::int64_t kNoLimit = std::numeric_limits<std::int64_t>::max();  // of a side; written as -1
     std::int64_t left = 0, right = 0;
   };
 

@@ -60,8 +60,11 @@ TEST_CASE("widening is exact, and narrowing undoes it") {
 
 TEST_CASE("dtypes have names") {
   for (Dtype dtype : {Dtype::fp32, Dtype::bf16, Dtype::fp16}) CHECK(parse_dtype(to_string(dtype)) == dtype);
+  for (const char* name : {"float32", "float"}) CHECK(parse_dtype(name) == Dtype::fp32);
+  for (const char* name : {"float16", "half"}) CHECK(parse_dtype(name) == Dtype::fp16);
+  CHECK(parse_dtype("bfloat16") == Dtype::bf16);
   CHECK_THROWS_AS(parse_dtype("fp64"), Error);
-  CHECK_THROWS_WITH(parse_dtype("half"), ContainsSubstring("\"half\""));
+  CHECK_THROWS_WITH(parse_dtype("fp64"), ContainsSubstring("\"fp64\""));
 }
 
 }  // namespace

@@ -8,6 +8,11 @@ REFUSED = [
     ([], ["no verb"]),
     (["fly"], ["unknown verb 'fly'", "run, check, bench, trace, info"]),
     (["--help", "x"], ["unexpected argument 'x'"]),
+    (["help", "fly"], ["unknown verb 'fly'"]),
+    (["help", "run", "x"], ["unexpected argument 'x' after help"]),
+    (["-V", "x"], ["unexpected argument 'x' after -V"]),
+    (["run", "-x"], ["-x"]),
+    (["run", "--seq-len", "-h"], ["--seq-len"]),
     (["run", "--orbit", "3"], ["--orbit"]),
     (["run", "--seq", "3"], ["--seq"]),  # no abbreviations
     (["run", "stray"], ["unexpected argument 'stray'"]),
@@ -94,7 +99,9 @@ class Usage(support.ProgramTest):
     def test_help_and_version(self):
         for arguments, fragment in [(["--help"], "usage:"), (["--version"], "orrery "), (["run", "--help"], "--mask"),
                                     (["check", "--help"], "--world-size"), (["bench", "--help"], "--suite"),
-                                    (["trace", "--help"], "--out"), (["info", "--help"], "--json")]:
+                                    (["trace", "--help"], "--out"), (["info", "--help"], "--json"),
+                                    (["-h"], "usage:"), (["help"], "usage:"), (["-V"], "orrery "),
+                                    (["run", "-h"], "--mask"), (["help", "check"], "--world-size")]:
             with self.subTest(arguments):
                 result = alone(*arguments)
                 self.assert_good(result)

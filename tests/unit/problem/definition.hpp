@@ -49,7 +49,8 @@ struct Definition {
   bool admits(std::int64_t i, std::int64_t j) const {
     const bool same_document = document_begin(i) == document_begin(j);
     const bool under_causal = !causal || j <= i || (prefix && j < *prefix);
-    const bool in_window = !left || (i - *left <= j && j <= i + right.value_or(0));
+    const auto within = [](std::int64_t distance, std::int64_t limit) { return limit == -1 || distance <= limit; };
+    const bool in_window = !left || (within(i - j, *left) && within(j - i, right.value_or(0)));
     const bool is_sink = sinks && j < document_begin(i) + *sinks;
     return same_document && under_causal && (in_window || is_sink);
   }

@@ -44,6 +44,7 @@ TEST_CASE("mask text is written back with the terms in a fixed order") {
   CHECK(canonical("prefix:5+causal") == "causal+prefix:5");
   CHECK(canonical("full+documents:10") == "documents:10");
   CHECK(canonical("window:007") == "window:7,0");
+  CHECK(canonical("window:2,-1") == "window:2,-1");
   CHECK(Mask::full(10).text() == "full");
   CHECK(Mask::causal(10).text() == "causal");
 }
@@ -58,6 +59,33 @@ TEST_CASE("the canonical text of any mask gives the same mask") {
     REQUIRE(again.text() == mask.text());
     for (std::int64_t i = 0; i < definition.seq_len; ++i) REQUIRE(again.visible(i) == mask.visible(i));
   }
+}
+
+TEST_CASE("a side of a window that is -1 has no limit") {
+  Random random(3);
+  for (int round = 0; round < 500; ++round) {
+    Definition definition = random.mask(random.at_most(30));
+    if (!definition.left) continue;
+    if (random.chance(70)) definition.left = -1;
+    if (random.chance(70)) definition.right = random.chance(70) ? -1 : 0;
+    const Mask mask = Mask::parse(definition.text(), definition.seq_len);
+    REQUIRE(Mask::parse(mask.text(), definition.seq_len).text() == mask.text());
+    for (std::int64_t i = 0; i < definition.seq_len; ++i) {
+      for (std::int64_t j = 0; j < definition.seq_len; ++j) REQUIRE(mask.admits(i, j) == definition.admits(i, j));
+    }
+  }
+}
+
+TEST_CASE("a window that limits nothing is no window") {
+  const auto canonical = [](const char* text) { return Mask::parse(text, 10).text(); };
+  CHECK(canonical("window:-1,-1") == "full");
+  CHECK(canonical("window:-1,-1+sinks:4+documents:3,7") == "documents:3,7");
+  CHECK(canonical("window:-1") == "causal");
+  CHECK(canonical("causal+window:-1,3+sinks:2") == "causal");
+  CHECK(canonical("causal+prefix:4+window:-1,-1") == "causal+prefix:4");
+  CHECK(canonical("causal+prefix:4+window:-1,0") == "causal+prefix:4+window:-1,0");
+  CHECK(canonical("window:-1,0+sinks:4") == "window:-1,0+sinks:4");
+  CHECK_FALSE(Mask::parse("window:-1,0", 10).has_window());
 }
 
 TEST_CASE("what a mask says of itself") {
@@ -116,7 +144,7 @@ TEST_CASE("numbers that are not numbers of tokens are refused") {
   for (const char* term : {"window:", "sinks:", "prefix:", "documents:"}) {
     CHECK_THAT(refusal(term), ContainsSubstring(std::string("\"") + term + "\" has no value"));
   }
-  for (const char* value : {"-1", "1.5", "0x10", "1e3", " 3", "3 ", "abc", "+3", "-99999999999999999999"}) {
+  for (const char* value : {"-2", "-01", "1.5", "0x10", "1e3", " 3", "3 ", "abc", "+3", "-99999999999999999999"}) {
     const std::string message = refusal(std::string("window:") + value);
     CHECK_THAT(message, ContainsSubstring(value[0] == '+' ? "has no value" : "is not a whole number of tokens"));
   }
