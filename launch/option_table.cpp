@@ -2,7 +2,8 @@
 
 #include <algorithm>
 #include <array>
-#include <sstream>
+
+#include "orrery/error.hpp"
 
 namespace orrery::launch {
 namespace {
@@ -170,7 +171,7 @@ po::options_description options_of(Verb verb) {
 }
 
 std::string general_help() {
-  std::ostringstream text;
+  TextStream text;
   text << "Orrery: exact attention over a sequence that is sharded across ranks.\n\n"
           "usage: [mpirun -n P] orrery VERB [options]\n\n";
   for (const VerbInfo& info : kVerbTable) {
@@ -185,7 +186,7 @@ std::string general_help() {
 
 std::string help_of(Verb verb) {
   const VerbInfo& info = info_of(verb);
-  std::ostringstream text;
+  TextStream text;
   text << "orrery " << info.name << ": " << info.summary << ".\n" << info.details << "\n" << options_of(verb);
   return text.str();
 }

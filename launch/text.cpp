@@ -4,16 +4,16 @@
 
 #include <algorithm>
 #include <array>
+#include <charconv>
 #include <cstdio>
 #include <new>
 
 namespace orrery::launch {
 namespace {
 
-std::string formatted(const char* format, int digits, double value) {
-  std::array<char, 64> text{};
-  std::snprintf(text.data(), text.size(), format, digits, value);
-  return text.data();
+std::string formatted(std::chars_format format, int digits, double value) {
+  std::array<char, 400> text{};  // the longest double, written out
+  return {text.data(), std::to_chars(text.data(), text.data() + text.size(), value, format, digits).ptr};
 }
 
 // Three significant digits before a unit.
@@ -25,11 +25,11 @@ std::string scaled(double value, std::string_view unit) {
 }  // namespace
 
 std::string fixed(double value, int digits) {
-  return formatted("%.*f", digits, value);
+  return formatted(std::chars_format::fixed, digits, value);
 }
 
 std::string scientific(double value) {
-  return formatted("%.*e", 1, value);
+  return formatted(std::chars_format::scientific, 1, value);
 }
 
 std::string bytes_text(double bytes) {

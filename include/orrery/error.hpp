@@ -2,6 +2,7 @@
 // program, so a script can tell a refused problem from a dead peer (docs/errors.md).
 #pragma once
 
+#include <locale>
 #include <sstream>
 #include <stdexcept>
 #include <string>
@@ -26,10 +27,16 @@ class Error : public std::runtime_error {
   ErrorCode code_;
 };
 
+// The stream for all text that Orrery makes: it writes as the C locale does, whatever locale a host program has chosen.
+class TextStream : public std::ostringstream {
+ public:
+  TextStream() { imbue(std::locale::classic()); }
+};
+
 // Joins values into one message: concat("rank ", 3, " of ", 8).
 template <typename... Parts>
 std::string concat(const Parts&... parts) {
-  std::ostringstream text;
+  TextStream text;
   (text << ... << parts);
   return text.str();
 }

@@ -1,7 +1,7 @@
 #include "link/outstanding.hpp"
 
 #include <algorithm>
-#include <cstdio>
+#include <charconv>
 
 #include "orrery/error.hpp"
 
@@ -46,9 +46,12 @@ std::string describe_left(const Outstanding& one) {
 }
 
 std::string seconds_text(double seconds) {
-  char text[32];
-  std::snprintf(text, sizeof text, seconds > 0 && seconds < 0.1 ? "%.2g" : "%.1f", seconds);
-  return text;
+  const bool short_time = seconds > 0 && seconds < 0.1;
+  char text[400];  // the longest double, written out
+  const auto end =
+      std::to_chars(text, text + sizeof text, seconds,
+                    short_time ? std::chars_format::general : std::chars_format::fixed, short_time ? 2 : 1);
+  return {text, end.ptr};
 }
 
 std::string ranks_text(const std::vector<int>& ranks) {

@@ -1,7 +1,5 @@
 // The text of a program: one line a buffer, one line a step. A slice reads name[token:token)xheads, with the heads left
 // out when it has all of them; a span reads begin+count, with /stride when that is not 1.
-#include <sstream>
-
 #include "orrery/error.hpp"
 #include "orrery/schedule.hpp"
 
@@ -19,7 +17,7 @@ namespace {
 constexpr std::size_t kSpansShown = 8;
 
 std::string spans_text(const std::vector<Span>& spans) {
-  std::ostringstream text;
+  TextStream text;
   for (std::size_t i = 0; i < spans.size() && i < kSpansShown; ++i) {
     text << (i == 0 ? "" : ",") << spans[i].begin << "+" << spans[i].count;
     if (spans[i].stride != 1) text << "/" << spans[i].stride;
@@ -83,7 +81,7 @@ struct StepText {
 }  // namespace
 
 std::string to_text(const RankProgram& program, const Slice& s) {
-  std::ostringstream text;
+  TextStream text;
   const bool known = s.buffer >= 0 && s.buffer < static_cast<int>(program.buffers.size());
   text << (known ? program.buffers[s.buffer].name : "buffer " + std::to_string(s.buffer));
   text << "[" << s.token_begin << ":" << s.token_begin + s.tokens << "]";
@@ -99,7 +97,7 @@ std::string to_text(const RankProgram& program, int step) {
 }
 
 std::string to_text(const RankProgram& program) {
-  std::ostringstream text;
+  TextStream text;
   text << to_string(program.pass) << " rank " << program.rank << " of " << program.world_size << "\n";
   for (const Buffer& b : program.buffers) {
     text << "  " << to_string(b.role) << " " << b.name << ": " << to_string(b.kind) << " " << to_string(b.dtype) << " "

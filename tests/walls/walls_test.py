@@ -2,7 +2,8 @@
 
 Every file of src/ and every public header belongs to a room; a room may include itself and the rooms it names, and theirs.
 Headers from outside have rooms too: only src/link speaks MPI. Public headers include the standard library and each other,
-orrery.h only what C has; the program includes public headers only. The test ends by planting violations of each kind and finding them.
+orrery.h only what C has; the program includes public headers only. Text is made by what ignores the locale of a host program. The test
+ends by planting violations of each kind and finding them.
 
 Run as `python3 walls_test.py SOURCE_FOLDER`.
 """
@@ -69,6 +70,10 @@ OUTSIDE = [
     (r"(sys|linux)/.*|(unistd|sched|fcntl|poll|pthread)\.h", ["src/", "launch/"]),
 ]
 STANDARD = re.compile(r"[a-z_]+")  # <vector>, <cstdint>: no dot, no folder
+
+# What follows the locale of the host program: streams, and formats and parsers of real numbers.
+LOCALE = re.compile(r'\bstd::o?stringstream\b|"[^"\n]*%[-+ #0-9.*]*[aefgAEFG][^"\n]*"|\bstrto(d|f|ld)\b|\bsto(d|f|ld)\b')
+TEXT_STREAM = "include/orrery/error.hpp"
 
 INCLUDE = re.compile(r'^\s*#\s*include\s*([<"])([^>"]+)[>"]', re.MULTILINE)
 ROOM_DEPENDS = re.compile(r"orrery_room\((\w+)(.*?)\)\s*$", re.DOTALL | re.MULTILINE)
@@ -159,6 +164,9 @@ def violations(root):
             fault = judge_outside(path, header) if outside else judge(root, path, header)
             if fault:
                 found.append(f"{path}: {fault}")
+        if path != TEXT_STREAM:
+            found += [f"{path}: {match.group()} follows the locale; TextStream, concat and to_chars do not"
+                      for match in LOCALE.finditer(text)]
     # The link graph obeys the same walls.
     for folder, _, names in os.walk(os.path.join(root, "src")):
         if "CMakeLists.txt" not in names:
@@ -198,6 +206,9 @@ PLANTED = [
     ("src/link/world.cpp", '#include "c_api/calls.hpp"', "link may not include c_api"),
     ("launch/main.cpp", '#include "plan/plan.hpp"', "is not public"),
     ("launch/main.cpp", "#include <curl/curl.h>", "neither of the standard library"),
+    ("src/core/dtype.cpp", "std::ostringstream text;", "std::ostringstream follows the locale"),
+    ("launch/text.cpp", 'snprintf(text, size, "%.*f", 2, value);', "follows the locale"),
+    ("src/io/file.cpp", "double x = std::stod(text);", "stod follows the locale"),
     ("src/problem/CMakeLists.txt", "orrery_room(problem SOURCES a.cpp DEPENDS link)", "problem may not depend on link"),
 ]
 

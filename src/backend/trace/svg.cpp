@@ -3,8 +3,8 @@
 // communication.
 #include <algorithm>
 #include <map>
-#include <sstream>
 
+#include "orrery/error.hpp"
 #include "orrery/trace.hpp"
 
 namespace orrery {
@@ -52,7 +52,7 @@ std::string to_svg(const std::vector<Timeline>& timelines) {
     height += kRow * (count + 1) + kGap;
   }
   const double scale = seconds > 0 ? kWidth / seconds : 0;
-  std::ostringstream svg;
+  TextStream svg;
   svg << "<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"" << kLeft + kWidth + 20 << "\" height=\"" << height + 10
       << "\" font-family=\"sans-serif\" font-size=\"11\">\n"
       << "<rect width=\"100%\" height=\"100%\" fill=\"white\"/>\n"

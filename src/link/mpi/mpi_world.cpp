@@ -34,10 +34,11 @@ constexpr double kAbortSeconds = 2;
 class ExitGuard {
  public:
   ExitGuard(const char* what, int rank, double seconds, ErrorCode code)
-      : thread_([=, this] {
+      : complaint_(concat("orrery: rank ", rank, ": ", what, " did not return within ", seconds_text(seconds), " s\n")),
+        thread_([=, this] {
           std::unique_lock lock(mutex_);
           if (changed_.wait_until(lock, Deadline(seconds).at(), [this] { return disarmed_; })) return;
-          std::fprintf(stderr, "orrery: rank %d: %s did not return within %.1f s\n", rank, what, seconds);
+          std::fputs(complaint_.c_str(), stderr);
           std::_Exit(static_cast<int>(code));
         }) {}
   ~ExitGuard() {
@@ -52,6 +53,7 @@ class ExitGuard {
   ExitGuard& operator=(const ExitGuard&) = delete;
 
  private:
+  std::string complaint_;
   std::mutex mutex_;
   std::condition_variable changed_;
   bool disarmed_ = false;
