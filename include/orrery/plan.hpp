@@ -32,7 +32,7 @@ struct Plan {
   Topology topology;
   Layout layout;
   std::string strategy;
-  std::string reason;  // why layout and strategy were chosen
+  std::string reason;  // "zigzag: why this layout; ring: why this strategy"; what the caller chose was "asked for"
   PlanOptions options;
 
   RankProgram program(int rank, Pass pass) const;
@@ -40,8 +40,8 @@ struct Plan {
   std::string text() const;
 };
 
-// Chooses where the options say auto. The rule, until plans are priced: a window without a prefix takes contiguous and
-// gather (a halo); else a causal mask takes zigzag, others contiguous; and the strategy is ring.
+// Chooses where the options say auto, by the rule of docs/strategies.md ("What auto chooses"): with a window contiguous
+// and gather (a halo); else ring, over contiguous or zigzag, whichever gives its busiest rank less work.
 // Throws ErrorCode::invalid when the problem is refused, with the reason.
 Plan make_plan(const AttentionProblem& problem, const Topology& topology, const PlanOptions& options = {});
 

@@ -1,35 +1,84 @@
 #include "orrery/plan.hpp"
 
+#include <algorithm>
+#include <numeric>
+
 #include "orrery/error.hpp"
 #include "orrery/strategy.hpp"
 
 namespace orrery {
 namespace {
 
-struct Choice {
-  std::string layout, strategy, reason;
+// What fetching one key row costs, in pairs of query and key: links and kernels of clusters as of one host are some
+// hundreds apart.
+constexpr std::int64_t kPairsPerRow = 256;
+
+// What a layout asks of a rank: pairs of its queries with keys, and rows of keys that come from others.
+struct Share {
+  std::int64_t pairs = 0, fetched = 0;
+
+  double work() const { return static_cast<double>(pairs) + double{kPairsPerRow} * static_cast<double>(fetched); }
 };
 
-// A window reaches a few neighbours only, when neighbours own neighbouring positions; a causal mask gives later
-// positions more work, which zigzag evens out; everything else is even already.
-Choice choose(const Mask& mask, const PlanOptions& options) {
-  Choice choice{options.layout, options.strategy, "as asked"};
-  const bool free_layout = options.layout == "auto", free_strategy = options.strategy == "auto";
-  if (!free_layout && !free_strategy) return choice;
-  if (mask.has_window()) {
-    if (free_layout) choice.layout = "contiguous";
-    if (free_strategy) choice.strategy = "gather";
-    choice.reason = "a window reaches near neighbours only: contiguous shards and a halo";
-  } else if (mask.is_causal()) {
-    if (free_layout) choice.layout = "zigzag";
-    if (free_strategy) choice.strategy = "ring";
-    choice.reason = "zigzag gives every rank the same causal work; the ring keeps memory constant";
-  } else {
-    if (free_layout) choice.layout = "contiguous";
-    if (free_strategy) choice.strategy = "ring";
-    choice.reason = "all positions have the same work; the ring keeps memory constant";
+Share share(const Mask& mask, const Layout& layout, int rank) {
+  const std::vector<Span> own = layout.shard(rank);
+  const Span whole[] = {{0, mask.seq_len(), 1}};
+  Share share{pairs(mask, own, whole), 0};
+  for (const Range& rows : keys_seen(mask, own, whole)) share.fetched += rows.size();
+  for (const Range& rows : keys_seen(mask, own, own)) share.fetched -= rows.size();
+  return share;
+}
+
+// The most of each that any rank has. Contiguous shards differ as documents do, and all together have each document
+// but once. The other layouts deal out every document alike, so that a few ranks stand for all: the first, the last,
+// and one with two neighbours.
+Share largest_share(const Mask& mask, const Layout& layout) {
+  const int world_size = layout.world_size();
+  std::vector<int> ranks{0, std::min(1, world_size - 1), world_size - 1};
+  if (layout.text() == "contiguous") {
+    ranks.resize(static_cast<std::size_t>(world_size));
+    std::iota(ranks.begin(), ranks.end(), 0);
   }
-  return choice;
+  Share most;
+  double work = -1;
+  for (int rank : ranks) {
+    const Share mine = share(mask, layout, rank);
+    if (mine.work() > work) most = mine;
+    work = std::max(work, mine.work());
+  }
+  return most;
+}
+
+struct Choice {
+  std::string name, reason;
+};
+
+// Contiguous shards cut few documents, so short ones stay whole; zigzag cuts every one, which gives all ranks the same
+// pairs but makes them fetch.
+Choice choose_layout(const Mask& mask, int world_size) {
+  if (world_size == 1) return {"contiguous", "one rank has all positions"};
+  const double contiguous = largest_share(mask, Layout::make("contiguous", mask, world_size)).work();
+  const double zigzag = largest_share(mask, Layout::make("zigzag", mask, world_size)).work();
+  const auto times = [](double more, double less) {
+    const auto tenths = static_cast<std::int64_t>(10 * more / less);
+    return concat(tenths / 10, ".", tenths % 10, " times the work");
+  };
+  if (zigzag < contiguous) return {"zigzag", "contiguous gives its busiest rank " + times(contiguous, zigzag)};
+  if (zigzag == contiguous) return {"contiguous", "zigzag gives its busiest rank as much work"};
+  return {"contiguous", "zigzag gives its busiest rank " + times(zigzag, contiguous)};
+}
+
+// A halo that is no larger than a shard takes one exchange, and no more memory than a ring's two blocks.
+Choice choose_strategy(const Mask& mask, const Layout& layout) {
+  if (mask.has_window() && largest_share(mask, layout).fetched <= layout.max_tokens()) {
+    return {"gather", "the window shows a rank fewer rows of others than it has of its own"};
+  }
+  return {"ring", "its memory does not grow with the number of ranks"};
+}
+
+Choice or_asked(const std::string& asked, const auto& choose) {
+  if (asked != "auto") return {asked, "asked for"};
+  return choose();
 }
 
 Placement placement(const Plan& plan) {
@@ -46,9 +95,12 @@ Placement placement(const Plan& plan) {
 Plan make_plan(const AttentionProblem& problem, const Topology& topology, const PlanOptions& options) {
   problem.validate();
   topology.validate();
-  const Choice choice = choose(problem.mask, options);
-  Plan plan{problem,         topology,      Layout::make(choice.layout, problem.mask, topology.world_size),
-            choice.strategy, choice.reason, options};
+  const int world_size = topology.world_size;
+  const Choice placed = or_asked(options.layout, [&] { return choose_layout(problem.mask, world_size); });
+  Plan plan{problem, topology, Layout::make(placed.name, problem.mask, world_size), {}, {}, options};
+  const Choice served = or_asked(options.strategy, [&] { return choose_strategy(problem.mask, plan.layout); });
+  plan.strategy = served.name;
+  plan.reason = concat(placed.name, ": ", placed.reason, "; ", served.name, ": ", served.reason);
   const Strategy& strategy = find_strategy(plan.strategy);
   for (std::int64_t keys : {options.keys_per_step, options.backward_keys_per_step}) {
     if (keys < 0) refuse(keys, " keys a step");
