@@ -12,9 +12,9 @@
 namespace orrery {
 
 enum class Fault {
-  deadlock,   // ranks wait for each other, or a transfer has no partner
+  deadlock,   // in program order ranks wait for each other, or a transfer has no partner
   mismatch,   // two sides of a transfer disagree on its shape
-  hazard,     // a slice is touched while a transfer still uses it
+  hazard,     // a slice is touched while a transfer that nobody waited for may still use it
   unwritten,  // a slice is read that nothing has written
   wrong,      // a row is not what the step claims it is
   missing,    // an admitted pair is never visited, or a gradient never comes home

@@ -82,4 +82,11 @@ Dependencies::Dependencies(const RankProgram& program) {
   }
 }
 
+Dependencies::Dependencies(const std::vector<std::vector<int>>& of_steps) : offsets_{0} {
+  for (const std::vector<int>& steps : of_steps) {
+    steps_.insert(steps_.end(), steps.begin(), steps.end());
+    offsets_.push_back(steps_.size());
+  }
+}
+
 }  // namespace orrery

@@ -13,6 +13,8 @@ namespace orrery {
 class Dependencies {
  public:
   explicit Dependencies(const RankProgram& program);
+  // As given, for each step: to see whether wrong ones are found out.
+  explicit Dependencies(const std::vector<std::vector<int>>& of_steps);
 
   // The earlier steps that must be complete before this one may touch memory, ascending. A step that another one in the
   // list already waits for may be left out.

@@ -71,6 +71,35 @@ inline std::vector<RankProgram> pass_query(const AttentionProblem& problem, cons
   return programs;
 }
 
+// Two ranks, two lanes. Each rank sends its keys on one lane only after it has computed with those that come on the
+// other, although nothing that it computes has a part in what it sends. Where lanes run ahead of computation all keys
+// move at once; where an exchange begins behind the computation before it, each rank waits for the other.
+inline std::vector<RankProgram> crossed_lanes(const AttentionProblem& problem, const Layout& layout) {
+  std::vector<RankProgram> programs;
+  for (int rank : {0, 1}) {
+    const int peer = 1 - rank;
+    ProgramBuilder p(Pass::forward, rank, 2);
+    const auto buffer = [&](const char* name, BufferKind kind, BufferRole role, Dtype dtype, int of, int heads) {
+      return p.buffer(name, kind, role, dtype, layout.tokens(of), heads);
+    };
+    const int query = buffer("query", BufferKind::query, BufferRole::input, problem.dtype, rank, problem.heads);
+    const int own =
+        buffer("key_value", BufferKind::key_value, BufferRole::input, problem.dtype, rank, problem.kv_heads);
+    const int output = buffer("output", BufferKind::output, BufferRole::output, problem.dtype, rank, problem.heads);
+    const int state = buffer("state", BufferKind::state, BufferRole::workspace, Dtype::fp32, rank, problem.heads);
+    const int visiting =
+        buffer("visiting", BufferKind::key_value, BufferRole::workspace, problem.dtype, peer, problem.kv_heads);
+    p.add(Exchange{{}, {{p.all(visiting), peer}}, rank});
+    p.add(Clear{p.all(state)});
+    p.add(Attend{p.all(query), p.all(visiting), p.all(state), layout.shard(rank), layout.shard(peer), false});
+    p.add(Attend{p.all(query), p.all(own), p.all(state), layout.shard(rank), layout.shard(rank), false});
+    p.add(Exchange{{{p.all(own), peer}}, {}, peer});
+    p.add(Normalize{p.all(output), p.all(state)});
+    programs.push_back(std::move(p).finish());
+  }
+  return programs;
+}
+
 // The inclusive scan of one state a rank, from rank 0 up, or reversed from the last rank down.
 inline std::vector<RankProgram> scan(int world, int heads, bool reversed) {
   std::vector<RankProgram> programs;

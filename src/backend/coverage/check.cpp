@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "backend/coverage/concurrency.hpp"
 #include "backend/coverage/coverage_world.hpp"
 #include "backend/coverage/judge.hpp"
 #include "orrery/error.hpp"
@@ -63,6 +64,17 @@ bool well_formed(const AttentionProblem& problem, const std::vector<RankProgram>
   return true;
 }
 
+// Whether what the backends wait for keeps apart what must not overlap in time.
+void find_hazards(const std::vector<RankProgram>& programs, Findings& findings) {
+  for (const RankProgram& p : programs) {
+    for (const coverage::Hazard& h : coverage::hazards(p, Dependencies(p))) {
+      findings.add({Fault::hazard, p.pass, p.rank, h.step,
+                    concat(to_text(p, h.step), ": touches ", to_text(p, h.slice), " while step ", h.other,
+                           " may still be at work on it")});
+    }
+  }
+}
+
 bool run_all(CoverageWorld& world, const std::vector<RankProgram>& programs) {
   for (const RankProgram& program : programs) {
     CoverageBackend backend(world, program.rank);
@@ -84,6 +96,8 @@ std::vector<Finding> check(const AttentionProblem& problem, const Layout& layout
   ORRERY_CHECK(static_cast<int>(forward.size()) == world_size, "programs for ", forward.size(), " of ", world_size);
   ORRERY_CHECK(backward.empty() || backward.size() == forward.size(), "backward programs for ", backward.size());
   if (!well_formed(problem, forward, findings) || !well_formed(problem, backward, findings)) return findings.take();
+  find_hazards(forward, findings);
+  find_hazards(backward, findings);
 
   std::vector<const RankProgram*> programs;
   programs.reserve(forward.size() + backward.size());

@@ -12,8 +12,6 @@ CoverageWorld::CoverageWorld(Context& context, const std::vector<RankProgram>& p
   for (const RankProgram& program : programs) {
     Rank rank;
     rank.effects = std::make_unique<Effects>(context, program);
-    rank.dependencies = std::make_unique<Dependencies>(program);
-    rank.complete.assign(program.steps.size(), 0);
     for (int step = 0; step < static_cast<int>(program.steps.size()); ++step) {
       const auto* exchange = std::get_if<Exchange>(&program.steps[static_cast<std::size_t>(step)]);
       if (exchange == nullptr) {
@@ -30,103 +28,70 @@ CoverageWorld::CoverageWorld(Context& context, const std::vector<RankProgram>& p
 }
 
 void CoverageWorld::issue(int rank, int step) {
-  Rank& r = ranks_[static_cast<std::size_t>(rank)];
-  const Step& s = r.effects->program().steps[static_cast<std::size_t>(step)];
-  if (const auto* exchange = std::get_if<Exchange>(&s)) {
-    r.lanes[exchange->lane].push_back(step);
-  } else {
-    r.computation.push_back(step);
-  }
+  ranks_[static_cast<std::size_t>(rank)].issued.push_back(step);
 }
 
 bool CoverageWorld::run() {
-  while (true) {
-    bool moved = false;
-    for (Rank& rank : ranks_) {
-      while (compute(rank)) moved = true;
-      while (post(rank)) moved = true;
-    }
-    if (moved) continue;
-    if (complete_transfers()) continue;
-    break;
+  for (int rank = static_cast<int>(ranks_.size()); rank-- > 0;) free_.push_back(rank);
+  while (!free_.empty()) {
+    Rank& rank = ranks_[static_cast<std::size_t>(free_.back())];
+    free_.pop_back();
+    advance(rank);
   }
-  const bool done = std::all_of(ranks_.begin(), ranks_.end(), [](const Rank& rank) {
-    return rank.computation.empty() && rank.in_flight.empty() &&
-           std::all_of(rank.lanes.begin(), rank.lanes.end(), [](const auto& lane) { return lane.second.empty(); });
-  });
-  if (!done) report_deadlock();
-  return done;
+  const bool stuck = std::any_of(ranks_.begin(), ranks_.end(), [](const Rank& rank) { return rank.open > 0; });
+  if (stuck) report_deadlock();
+  return !stuck;
 }
 
-bool CoverageWorld::ready(const Rank& rank, int step) const {
-  const auto after = rank.dependencies->of(step);
-  return std::all_of(after.begin(), after.end(),
-                     [&](int s) { return rank.complete[static_cast<std::size_t>(s)] != 0; });
-}
-
-bool CoverageWorld::compute(Rank& rank) {
-  if (rank.computation.empty() || !ready(rank, rank.computation.front())) return false;
-  const int step = rank.computation.front();
-  rank.computation.pop_front();
-  check_hazards(rank, step);
-  rank.effects->apply(step, rank.nodes[static_cast<std::size_t>(step)]);
-  rank.complete[static_cast<std::size_t>(step)] = 1;
-  return true;
-}
-
-// Posts the first exchange of a lane whose predecessor on the lane is complete.
-bool CoverageWorld::post(Rank& rank) {
-  const RankProgram& program = rank.effects->program();
-  for (auto& [lane, queue] : rank.lanes) {
-    if (queue.empty() || !ready(rank, queue.front())) continue;
-    const int step = queue.front();
-    const bool posted =
-        std::any_of(rank.in_flight.begin(), rank.in_flight.end(), [&](const InFlight& f) { return f.step == step; });
-    if (posted) continue;
-    check_hazards(rank, step);
-    const auto& exchange = std::get<Exchange>(program.steps[static_cast<std::size_t>(step)]);
-    rank.in_flight.push_back({step, exchange.sends.size() + exchange.receives.size()});
-    for (std::size_t i = 0; i < exchange.sends.size(); ++i) {
-      channels_[{program.rank, exchange.sends[i].peer, lane}].sends.push_back({program.rank, step, i});
+void CoverageWorld::advance(Rank& rank) {
+  while (rank.open == 0 && rank.begun < rank.issued.size()) {
+    const int step = rank.issued[rank.begun++];
+    if (const auto* exchange = std::get_if<Exchange>(&rank.effects->step(step))) {
+      post(rank, step, *exchange);
+    } else {
+      rank.effects->apply(step, rank.nodes[static_cast<std::size_t>(step)]);
     }
-    for (std::size_t i = 0; i < exchange.receives.size(); ++i) {
-      channels_[{exchange.receives[i].peer, program.rank, lane}].receives.push_back({program.rank, step, i});
-    }
-    return true;
   }
-  return false;
 }
 
-bool CoverageWorld::complete_transfers() {
-  bool moved = false;
-  for (auto channel = channels_.begin(); channel != channels_.end();) {
-    auto& [sends, receives] = channel->second;
-    while (!sends.empty() && !receives.empty()) {
-      transfer(sends.front(), receives.front());
-      finish(sends.front());
-      finish(receives.front());
-      sends.pop_front();
-      receives.pop_front();
-      moved = true;
-    }
-    channel = sends.empty() && receives.empty() ? channels_.erase(channel) : std::next(channel);
+void CoverageWorld::post(Rank& rank, int step, const Exchange& exchange) {
+  const int me = rank.effects->program().rank;
+  rank.open = exchange.sends.size() + exchange.receives.size();
+  for (std::size_t i = 0; i < exchange.sends.size(); ++i) {
+    Channel& channel = channels_[{me, exchange.sends[i].peer, exchange.lane}];
+    channel.sends.push_back({me, step, i});
+    meet(channel);
   }
-  return moved;
+  for (std::size_t i = 0; i < exchange.receives.size(); ++i) {
+    Channel& channel = channels_[{exchange.receives[i].peer, me, exchange.lane}];
+    channel.receives.push_back({me, step, i});
+    meet(channel);
+  }
+}
+
+// The n-th send of a channel meets its n-th receive. With its last transfer an exchange is complete, and its rank free.
+void CoverageWorld::meet(Channel& channel) {
+  if (channel.sends.empty() || channel.receives.empty()) return;
+  transfer(channel.sends.front(), channel.receives.front());
+  for (std::deque<Posted>* side : {&channel.sends, &channel.receives}) {
+    const int rank = side->front().rank;
+    side->pop_front();
+    if (--ranks_[static_cast<std::size_t>(rank)].open == 0) free_.push_back(rank);
+  }
 }
 
 void CoverageWorld::transfer(const Posted& send, const Posted& receive) {
   Rank& from = ranks_[static_cast<std::size_t>(send.rank)];
   Rank& to = ranks_[static_cast<std::size_t>(receive.rank)];
-  const auto step_of = [](const Rank& rank, int step) -> const Exchange& {
-    return std::get<Exchange>(rank.effects->program().steps[static_cast<std::size_t>(step)]);
-  };
-  const Slice& source = step_of(from, send.step).sends[send.index].slice;
-  const Slice& target = step_of(to, receive.step).receives[receive.index].slice;
+  const auto& sending = std::get<Exchange>(from.effects->step(send.step));
+  const auto& receiving = std::get<Exchange>(to.effects->step(receive.step));
+  const Slice& source = sending.sends[send.index].slice;
+  const Slice& target = receiving.receives[receive.index].slice;
   const RankProgram& sender = from.effects->program();
   const RankProgram& receiver = to.effects->program();
   const Buffer& sent = sender.buffers[static_cast<std::size_t>(source.buffer)];
   const Buffer& received = receiver.buffers[static_cast<std::size_t>(target.buffer)];
-  const bool same_order = step_of(from, send.step).order == step_of(to, receive.step).order;
+  const bool same_order = sending.order == receiving.order;
   if (source.tokens != target.tokens || source.heads != target.heads || sent.kind != received.kind ||
       sent.dtype != received.dtype || !same_order) {
     to.effects->report(Fault::mismatch, receive.step, to_text(receiver, target), " meets ", to_text(sender, source),
@@ -153,51 +118,23 @@ void CoverageWorld::transfer(const Posted& send, const Posted& receive) {
   }
 }
 
-// One transfer of an exchange is complete; with the last, the exchange is.
-void CoverageWorld::finish(const Posted& side) {
-  Rank& rank = ranks_[static_cast<std::size_t>(side.rank)];
-  const auto flight = std::find_if(rank.in_flight.begin(), rank.in_flight.end(),
-                                   [&](const InFlight& f) { return f.step == side.step; });
-  if (--flight->open > 0) return;
-  rank.in_flight.erase(flight);
-  rank.complete[static_cast<std::size_t>(side.step)] = 1;
-  const auto& exchange = std::get<Exchange>(rank.effects->program().steps[static_cast<std::size_t>(side.step)]);
-  rank.lanes[exchange.lane].pop_front();
-}
-
-void CoverageWorld::check_hazards(Rank& rank, int step) {
-  const RankProgram& program = rank.effects->program();
-  for (const InFlight& flight : rank.in_flight) {
-    for_each_access(program.steps[static_cast<std::size_t>(flight.step)], [&](const Access& moving) {
-      for_each_access(program.steps[static_cast<std::size_t>(step)], [&](const Access& access) {
-        const bool both_read = moving.mode == AccessMode::read && access.mode == AccessMode::read;
-        if (both_read || !overlap(moving.slice, access.slice)) return;
-        rank.effects->report(Fault::hazard, step, "touches ", to_text(program, access.slice), " while step ",
-                             flight.step, " still moves it");
-      });
-    });
-  }
-}
-
 void CoverageWorld::report_deadlock() {
-  for (Rank& rank : ranks_) {
-    const RankProgram& program = rank.effects->program();
-    for (const InFlight& flight : rank.in_flight) {
-      std::string waits;
-      for (const auto& [key, channel] : channels_) {
-        const auto& [from, to, lane] = key;
-        for (const Posted& p : channel.sends) {
-          if (p.rank == program.rank && p.step == flight.step)
-            waits += concat(" rank ", to, " to receive on lane ", lane);
-        }
-        for (const Posted& p : channel.receives) {
-          if (p.rank == program.rank && p.step == flight.step)
-            waits += concat(" rank ", from, " to send on lane ", lane);
-        }
-      }
-      rank.effects->report(Fault::deadlock, flight.step, "waits for ever for", waits);
-    }
+  std::map<int, std::string> waits;  // by rank
+  for (const auto& [key, channel] : channels_) {
+    const auto& [from, to, lane] = key;
+    if (!channel.sends.empty()) waits[from] += concat(", for rank ", to, whereabouts(to), " to receive on lane ", lane);
+    if (!channel.receives.empty())
+      waits[to] += concat(", for rank ", from, whereabouts(from), " to send on lane ", lane);
   }
+  for (const auto& [rank, text] : waits) {
+    const Rank& waiting = ranks_[static_cast<std::size_t>(rank)];
+    waiting.effects->report(Fault::deadlock, waiting.issued[waiting.begun - 1], "waits for ever", text);
+  }
+}
+
+std::string CoverageWorld::whereabouts(int rank) const {
+  const Rank& r = ranks_[static_cast<std::size_t>(rank)];
+  return r.open > 0 ? concat(" (at step ", r.issued[r.begun - 1], ")") : std::string(" (at its end)");
 }
 
 }  // namespace orrery::coverage

@@ -1,7 +1,9 @@
-// All ranks of a plan, run on provenance. Each rank's computation is one queue and each of its lanes another; a step
-// starts when it is first in its queue and all it depends on is complete, as on a device with streams. Transfers are
-// completed as late as possible: only when no rank can compute. A step that touches a slice which a transfer still uses
-// is thereby caught, and when nothing can move at all, that is a deadlock.
+// All ranks of a plan, run on provenance, each in the order of its program: a step begins when every earlier step of
+// its rank is complete, and an exchange is complete when all its transfers have met their partners.
+//
+// Links and backends do not run it so. They start what they can, and hold back what they must; but whatever they hold
+// back waits for earlier steps of its rank alone, which here it waits for in any case. So what comes to its end here
+// does so in every order that they may choose (docs/design/0003-checker.md).
 #pragma once
 
 #include <deque>
@@ -10,7 +12,6 @@
 #include <vector>
 
 #include "backend/coverage/effects.hpp"
-#include "executor/hazards.hpp"
 #include "orrery/backend.hpp"
 
 namespace orrery::coverage {
@@ -47,34 +48,27 @@ class CoverageWorld {
     int rank, step;
     std::size_t index;  // among the sends or receives of the step
   };
-  struct InFlight {
-    int step;
-    std::size_t open;  // transfers not yet complete
-  };
   struct Rank {
     std::unique_ptr<Effects> effects;
-    std::unique_ptr<Dependencies> dependencies;
-    std::vector<char> complete;
-    std::vector<int> nodes;       // by step; of an exchange the first of its receives
-    std::deque<int> computation;  // issued, not yet run
-    std::map<int, std::deque<int>> lanes;
-    std::vector<InFlight> in_flight;
+    std::vector<int> nodes;  // by step; of an exchange the first of its receives
+    std::vector<int> issued;
+    std::size_t begun = 0;  // of those
+    std::size_t open = 0;   // transfers of the step begun last that have not met their partners
   };
   struct Channel {
     std::deque<Posted> sends, receives;
   };
 
-  bool ready(const Rank& rank, int step) const;
-  bool compute(Rank& rank);
-  bool post(Rank& rank);
-  bool complete_transfers();
+  void advance(Rank& rank);
+  void post(Rank& rank, int step, const Exchange& exchange);
+  void meet(Channel& channel);
   void transfer(const Posted& send, const Posted& receive);
-  void finish(const Posted& side);
-  void check_hazards(Rank& rank, int step);
   void report_deadlock();
+  std::string whereabouts(int rank) const;
 
   Context& context_;
   std::vector<Rank> ranks_;
+  std::vector<int> free_;                                  // ranks that may have something to do
   std::map<std::tuple<int, int, int>, Channel> channels_;  // (from, to, lane)
 };
 

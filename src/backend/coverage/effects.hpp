@@ -75,6 +75,7 @@ class Effects {
   Memory& memory(const Slice& slice) { return memory_[static_cast<std::size_t>(slice.buffer)]; }
   const Memory& memory(int buffer) const { return memory_[static_cast<std::size_t>(buffer)]; }
   const RankProgram& program() const { return program_; }
+  const Step& step(int step) const { return program_.steps[static_cast<std::size_t>(step)]; }
 
   template <typename... Parts>
   void report(Fault fault, int step, const Parts&... parts) {
