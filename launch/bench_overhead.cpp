@@ -39,9 +39,9 @@ Row per_step_row(std::string name, const Report& report, double seconds_per_run,
   return row;
 }
 
-// All time of a run counts, so this is more than what the executor adds to a step: the ranks' agreement before the run
-// and the little arithmetic are in it, with several ranks the latency of their messages, and on a CUDA device the way
-// there and back.
+// All time of a run counts, so this is more than what the executor adds to a step. The ranks' agreement before the run
+// and the little arithmetic are part of it. With several ranks so is the latency of their messages, and on a CUDA
+// device the way there and back.
 Row step_row(World& world, const Options& options) {
   std::optional<Inputs> inputs;
   together(world, [&] { inputs.emplace(tiny_problem(world, options), options.seed); });

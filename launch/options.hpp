@@ -1,7 +1,6 @@
-// The command line as values. Three sources are merged, the nearer to the user winning: the options typed, the file
-// named by
-// --config, and the ORRERY_ variables of the site. A verb accepts only the options that mean something to it; whatever
-// else is given is refused rather than ignored.
+// The command line as values. Three sources are merged, and the one nearer to the user wins: the options typed, the
+// file that --config names, and the ORRERY_ variables of the site. A verb accepts only the options that mean something
+// to it, and refuses all others.
 #pragma once
 
 #include <cstdint>

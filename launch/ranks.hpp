@@ -6,8 +6,7 @@
 //              ranks compare what they met, and all throw the same error. Collective calls of the library fail so, too.
 //              One rank prints, all leave in good order, with the error's exit code.
 //   alone      a deadline that passed, or a fault while transfers are under way: the others do not know, and may be
-//   waiting.
-//              The rank that noticed prints its line and ends the job.
+//              waiting. The rank that noticed prints its line and ends the job.
 #pragma once
 
 #include <functional>

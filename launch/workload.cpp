@@ -34,8 +34,8 @@ WorkloadOptions workload_options(World& world, const Options& options, const Att
   how.attention.portable_kernels = options.portable_kernels;
   how.plan = {.layout = options.layout, .strategy = options.strategy, .backward = options.backward};
   how.link = device_link_rate(world, how.attention.device);
-  // Where ranks share a device, launches of one fill what those of another leave; gradients sent home and added there
-  // then cost more than fewer launches save.
+  // Where ranks share a device, the launches of one rank fill the gaps of another. Fewer launches then save less than
+  // it costs to send gradients home and add them there.
   const std::int64_t suits = how.link.bytes_per_second > 0 ? kKeysPerStep : 0;
   const bool shared = how.link.bytes_per_second == kInsideDevice;
   how.plan.keys_per_step = options.keys_per_step.value_or(suits);

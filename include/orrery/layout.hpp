@@ -1,9 +1,8 @@
 // Layouts: which rank owns which positions. A shard is a list of spans; its tokens are stored in that order, and
 // positions rise along it. Any length and any number of ranks: shares may be uneven or empty, and nothing is padded.
 //   contiguous   rank r owns one run of positions
-//   zigzag       the sequence (with documents: each document) is cut in 2P chunks and rank r owns chunks r and 2P-1-r,
-//   which
-//                balances causal masks and leaves mask-free rectangles off the diagonal
+//   zigzag       the sequence (with documents: each document) is cut in 2P chunks, and rank r owns chunks r and
+//                2P-1-r. That balances causal masks and leaves mask-free rectangles off the diagonal
 //   striped:b    stripes of b tokens are dealt round robin (Striped Attention, Brandon et al., 2023)
 #pragma once
 

@@ -20,10 +20,10 @@ struct PlanOptions {
   // workspace between the two runs and save one transfer. Without it every backward run starts from the caller's
   // tensors.
   bool keep_key_value = true;
-  // A ring takes blocks together while they have at most so many keys: one attention step, one exchange and one launch
-  // where there were several. It needs memory for two such groups, backward for their gradients too, and waits for the
-  // whole of one, so groups grow no faster than the topology's links bring them. Where one pass does, no key-values are
-  // kept for the other. 0: one block a step.
+  // A ring takes blocks together as long as a group of them has at most so many keys: one attention step, one exchange
+  // and one launch instead of several. That needs memory for two groups, and backward for the gradients of two. A rank
+  // waits for a whole group, so groups grow no faster than the topology's links bring them. When either pass takes
+  // blocks together, no key-values are kept between the passes. 0: one block a step.
   std::int64_t keys_per_step = 0, backward_keys_per_step = 0;
 };
 

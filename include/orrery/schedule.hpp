@@ -40,8 +40,8 @@ enum class BufferRole {
   kept,       // the plan's, from a forward run to the backward run after it; matched by name
 };
 
-// Which rows lie, or travel, together: those of a head, so that some heads are one piece of memory, or those of a
-// token, so that some tokens are.
+// The order in which rows lie in memory and travel. By head, all rows of a head lie together, and some heads are one
+// contiguous piece. By token, all heads of a token lie together, and some tokens are one contiguous piece.
 enum class RowOrder { by_head, by_token };
 
 struct Buffer {

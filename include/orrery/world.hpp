@@ -48,10 +48,11 @@ class World {
   // every time. Throws ErrorCode::invalid in a build without CUDA.
   virtual StreamLink& stream_link(Device device) = 0;
 
-  // Ends every rank of the job with this exit code, after printing the message, and does not return: of an MPI world.
-  // Ranks that are threads have all their waits woken with an error. A world over NCCL aborts this rank's
-  // communicators, which the others learn from NCCL or from their deadline; it and the ranks of threads print nothing,
-  // and it returns.
+  // Tells the other ranks that this one cannot go on. What happens depends on the world:
+  //   MPI        prints the message, ends every rank of the job with this exit code, and does not return
+  //   threads    wakes all waits of all ranks with an error; prints nothing, and returns
+  //   NCCL       aborts this rank's communicators, which the others learn from NCCL or from their deadline; prints
+  //              nothing, and returns
   virtual void abort(ErrorCode code, std::string_view message) noexcept = 0;
 };
 

@@ -20,8 +20,8 @@ class PostingOrder {
 
   bool begun(int exchange) const { return begun_[exchange]; }
   bool completed(int exchange) const { return completed_[exchange]; }
-  // What the completion of this exchange hangs on: itself once it has begun, else the first exchange that is incomplete
-  // (which has begun when all exchanges before this one were started, for it has nothing left to wait for).
+  // The exchange that must complete next before this one can: this one itself once it has begun, else the first that is
+  // incomplete. That one has begun if all exchanges before this one were started, for nothing holds it back any more.
   int obstacle(int exchange) const;
 
  private:

@@ -30,9 +30,9 @@ class GatherProgram : protected StrategyProgram {
     fetched_tokens_ = rows_of(fetched_);
   }
 
-  // Rows of the source's shard that the rank fetches, in the order in which they are sent: span by span where that can
-  // be, so that they can be laid out in position order and computed as one block, else as whole ranges, source by
-  // source.
+  // Rows of the source's shard that the rank fetches, in the order in which they are sent. With few spans they come
+  // span by span, so that they can lie in position order and be computed as one block. With many they come as whole
+  // ranges, source by source.
   Ranges pieces(int rank, int source) const {
     Ranges needed = travel_.needed(rank, source);
     const auto spans = layout_.shard(source);

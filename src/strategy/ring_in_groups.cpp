@@ -1,13 +1,13 @@
-// A ring whose ranks take the blocks of several steps together. While blocks are short a ring spends much of its time
-// at the edges of its steps: the state of the queries, or the sums of dk and dv, go in and out of memory, and a device
-// runs dry at the end of every launch. Here one attention step takes a group of blocks, and their rows lie in one
-// buffer in the order of their positions, so that what a query sees of them is one interval, as of a single block.
+// A ring whose ranks take the blocks of several steps together. With short blocks a ring spends much of its time at
+// the edges of its steps: the state of the queries, or the sums of dk and dv, go to memory and back. And a device has
+// too little to do at the end of every launch. Here one attention step takes a group of blocks. Their rows lie in one
+// buffer in the order of their positions, so that a query sees one interval of them, as of a single block.
 //
-// A group comes in one exchange, straight from the owners of its blocks, and only the rows that this rank's queries
-// see; nothing is passed on. It comes while the group before it is computed, so groups grow no faster than the links
-// bring them. Backward, the gradients of a group are summed where it is, sent home in one exchange, and added there in
-// the order of the steps. This rank's own block is computed half while the first group comes, and half while the last
-// gradients are on their way.
+// A group comes in one exchange, straight from the owners of its blocks, and has only the rows that this rank's queries
+// see; nothing is passed on. It travels while the rank computes the group before it, so groups grow no faster than the
+// links bring them. Backward, a rank sums the gradients of a group and sends them home in one exchange, and their
+// owners add them in the order of the steps. A rank computes one half of its own block while the first group comes, and
+// the other half while the last gradients are on their way.
 //
 // Memory is that of two groups, however many ranks there are; both passes fetch, and nothing is kept between them.
 #include "strategy/ring_in_groups.hpp"

@@ -7,9 +7,9 @@
 
 namespace orrery {
 
-// How many blocks may make a group in this pass: as many as its keys a step hold. 1 where blocks are to come one by
-// one: when one has more than half of these keys, when no two arrive while one is computed, when there are two ranks,
-// and where shards are stripes, of which a query would still see one row in P, or many spans.
+// How many blocks may make a group in this pass: as many as its keys a step allow. The answer is 1, and blocks come one
+// by one, in four cases: a block has more than half of these keys; fewer than two blocks arrive while one is computed;
+// there are two ranks; or shards are stripes, of which a query sees only one row in P, or have many spans.
 std::int64_t blocks_together(const Placement& placement, Pass pass);
 
 // `together` is above 1, and the same on all ranks.

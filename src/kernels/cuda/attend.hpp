@@ -1,12 +1,15 @@
 // The attention kernels of CUDA devices: one key-value block folded into a running state (forward), and one block's
-// share of the three gradients (backward). They mean what the host's mean (kernels/host/attend.hpp), with two
-// additions: a block can be the first of its rows, whose state then need not exist yet, and the last, whose rows are
-// then divided and rounded in the same kernel.
+// share of the three gradients (backward). They do what the host's kernels do (kernels/host/attend.hpp),
+// with two additions. A block can be the first of its rows: then their state need not exist yet. And a block can be the
+// last of its rows: then the same kernel divides and rounds them.
 //
-// The state of a query row: row_max m = the largest score seen, in units of log 2 (score * scale * log2(e)), which the
-// fp32 kernels round up to an integer and Hopper's kernels may leave up to 8 too low; row_sum l = sum of 2^(score - m);
-// accumulator a = sum of 2^(score - m) * value. A row that has seen nothing has m = -inf, l = 0, a = 0. States never
-// leave CUDA devices, so that the host's, which counts in natural units, need not agree.
+// The state of a query row:
+//   row_max m      the largest score seen, in units of log 2 (score * scale * log2(e)); the fp32 kernels round m up
+//                  to an integer, and Hopper's kernels may leave m up to 8 too low
+//   row_sum l      sum of 2^(score - m)
+//   accumulator a  sum of 2^(score - m) * value
+// A row that has seen nothing has m = -inf, l = 0, a = 0. States never leave CUDA devices, so that the host's states,
+// which count in natural units, need not agree.
 //
 // All tensors lie on the current device. 16-bit tensors: head_dim a multiple of 8 up to 256, the pointer and every
 // stride a multiple of 16 bytes. fp32 tensors: any head_dim up to 256; these kernels are for validation, exact rather

@@ -28,9 +28,10 @@ struct ForwardTiling {
   static_assert(kStages == 1 || kStages == 2, "the loop knows these two ways of loading");
 };
 
-// Which block of threads does what. Blocks are handed out in the order of their numbers: sections of heads whose keys
-// and values fit the L2 cache together; in a section the last rows first, since under a causal mask they see most; and
-// next to each other the same rows of all heads, so that those which share keys and values read them together.
+// Which block of threads does what. Blocks are handed out in the order of their numbers. A section is the heads whose
+// keys and values fit the L2 cache together, and one section follows another. Within a section the last rows come
+// first, since under a causal mask they see most. The same rows of all heads stand next to each other, so that heads
+// that share keys and values read them together.
 struct ForwardOrder {
   int query_tiles, units, section_units;  // a unit is one head of one batch entry
 

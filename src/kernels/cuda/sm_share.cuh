@@ -1,12 +1,12 @@
 // Attention on a share of a device's multiprocessors. The rest stays free, so that a kernel which communicates, begun
 // while attention runs, finds room at once.
 //
-// Launching fewer blocks would not do: the hardware spreads them, so that where two fit on a multiprocessor, a grid of
-// half as many as fit sits on every one, and a block of NCCL's needs nearly all of one. So the grid is as large as the
+// Fewer blocks would not do. The hardware spreads them: where two fit on a multiprocessor, a grid of half as many as
+// fit sits on every one. And a block of NCCL's needs nearly all of a multiprocessor. So the grid is as large as the
 // device takes, and the first act of a block is to ask for its multiprocessor. The first `sms` multiprocessors that are
 // asked for join; blocks on the others end at once. Blocks that stay draw tickets, one a tile, until there are none.
-// The first block that asks always joins, so all tickets are drawn wherever blocks happen to run; and a ticket means
-// what the number of a block means without a margin, so that no bit of a result depends on it.
+// The first block that asks always joins, so all tickets are drawn wherever blocks happen to run. A ticket means what
+// the number of a block means without a margin, so that no bit of a result depends on the margin.
 #pragma once
 
 #include <cstddef>

@@ -1,7 +1,7 @@
 // A tile of 16-bit elements in shared memory, stored row by row in chunks of 16 bytes. Within a span of 8 chunks (4
-// when a row is not a whole number of these) the chunks of a row are permuted by XOR with its number, so that the 8
-// chunks that one ldmatrix phase reads, the same column of 8 rows, lie in different banks, as do the 8 that one phase
-// of a copy writes, side by side in a row.
+// when a row is not a whole number of these) the chunks of a row are permuted by XOR with the row's number. One phase
+// of ldmatrix reads the same column of 8 rows, and these 8 chunks lie in different banks. So do the 8 chunks, side by
+// side in a row, that one phase of a copy writes.
 //
 // A lane that reads fragments keeps one address, its start: where its row and its half of 16 columns lie for the
 // fragment at row 0, column 0. The fragment at any other row (a multiple of 8) and column (a multiple of 16) is `at`

@@ -1,7 +1,7 @@
 // all_gather with a deadline, where there is no more than NCCL to carry it: records are copied to the device, gathered
-// there, and copied back. NCCL connects ranks when it first moves a message of some size, which waits on the host for
-// all of them; so messages have one of two sizes, a card and a piece, and one of each is moved when the gather is made,
-// in a call that is bounded (bounded.hpp). A card is the size of the record and its beginning, and mostly all of it.
+// there, and copied back. NCCL connects ranks when it first moves a message of some size, and waits on the host for all
+// of them. So messages have one of two sizes, a card and a piece. The gather moves one of each when it is made, in a
+// call that is bounded (bounded.hpp). A card holds the size of a record and its beginning, and mostly the whole record.
 //
 // A wait that passes the deadline, or a fault that NCCL reports, aborts the communicator. Which rank did not come NCCL
 // cannot tell. Every later call throws the error that was met.

@@ -1,13 +1,15 @@
 // The backward pass of one block of key-values on Hopper's tensor cores, for a head_dim of more than 128, up to 192 or
 // 256. The products are those of attend_backward.cuh; who does them differs, for dK and dV of 128 keys would fill the
-// registers of a multiprocessor. A thread block takes tiles of 64 keys and of 64 queries, and its consumers have
-// trades:
+// registers of a multiprocessor. A thread block takes tiles of 64 keys and of 64 queries, and its two consumers
+// do different work:
 //
 //   producer, warp 0      as there: finds the steps, copies K, V and Q, brings rows (wide_producer.cuh)
 //   producer, warp 3      copies dO, of which there may be room for one step only
 //   producer, warps 1, 2  carriers, one a consumer: add its columns of dQ in global memory (wide_carrier.cuh)
-//   value consumer        S^T = K Q^T, P^T, which it tells the key consumer, dV, and the first columns of dQ
-//   key consumer          dP^T = V dO^T, dS^T, which it shares, dK, and the other columns of dQ (wide_consumers.cuh)
+//   value consumer        finds S^T = K Q^T and P^T, passes P^T to the key consumer, and has dV and the first columns
+//                         of dQ
+//   key consumer          finds dP^T = V dO^T and dS^T, shares dS^T, and has dK and the other columns of dQ
+//                         (wide_consumers.cuh)
 //
 // P^T and dS^T of all 64 keys and queries are thus left operands as they lie in the registers of the one who needs
 // them. P^T goes through shared memory as fp32, each thread's for the same thread of the other consumer; dS^T as
@@ -19,9 +21,9 @@
 //   [dS^T] 64 columns of dQ, to the carrier              to the carrier
 //   as many again at 256                                 64 more begin, dP^T of the next step [dO] too; to the carrier
 //
-// So the value consumer is ahead by S^T and P^T, and neither needs a token to keep them apart. What bounds a step is
-// shared memory, not the tensor cores (docs/performance.md): the first columns of K and V, left operands of S^T and
-// dP^T, stay in registers where there are some left.
+// So the value consumer is ahead by S^T and P^T, and neither needs a token to keep them apart. Shared memory
+// bounds a step, not the tensor cores (docs/lab/hopper-backward.md). So the first columns of K and V, left operands of
+// S^T and dP^T, stay in registers where some are left.
 //
 // Order and termination are as in attend_backward.cuh.
 #pragma once
