@@ -1,9 +1,6 @@
 #include "launch/devices.hpp"
 
 #include <algorithm>
-#include <charconv>
-#include <cstdlib>
-#include <cstring>
 #include <optional>
 #include <string>
 #include <utility>
@@ -11,22 +8,15 @@
 
 #include "launch/ranks.hpp"
 #include "launch/text.hpp"
+#include "orrery/launcher.hpp"
 #include "orrery/machine.hpp"
 
 namespace orrery::launch {
 namespace {
 
-// The launcher's number for this process among those on its host: Open MPI, MPICH and Intel MPI, Slurm.
-std::optional<int> local_rank() {
-  for (const char* name : {"OMPI_COMM_WORLD_LOCAL_RANK", "MPI_LOCALRANKID", "SLURM_LOCALID"}) {
-    const char* text = std::getenv(name);
-    if (text == nullptr) continue;
-    int rank = 0;
-    const char* end = text + std::strlen(text);
-    const auto [stop, fault] = std::from_chars(text, end, rank);
-    if (fault == std::errc() && stop == end && rank >= 0) return rank;
-  }
-  return std::nullopt;
+// Whether the ranks are threads of this process.
+bool in_one_process(const World& world) {
+  return world.link_name() == "inprocess";
 }
 
 // The number of this rank's device, as its process counts them. A launcher may let each process see all devices of the
@@ -38,8 +28,8 @@ int index_of(const World& world, const Options& options) {
     refuse("--device-index ", *options.device_index, ": this process has ", counted(count, "CUDA device"),
            ", numbered from 0");
   }
-  if (!started_by_mpi()) return world.rank() % count;
-  const std::optional<int> local = local_rank();
+  if (in_one_process(world)) return world.rank() % count;
+  const std::optional<int> local = launcher_local_rank();
   if (!local) refuse("the launcher does not say which ranks share a host; give --device-index");
   return *local % count;
 }
@@ -54,7 +44,7 @@ std::vector<std::string> device_uuids(World& world, Device device) {
 // The first two processes that have one device, the same two on every rank; none when each has its own, or sharing was
 // asked for. Collective.
 std::optional<std::pair<int, int>> sharers(World& world, const Options& options, Device device) {
-  if (!started_by_mpi() || options.share_device) return std::nullopt;
+  if (in_one_process(world) || options.share_device) return std::nullopt;
   const std::vector<std::string> uuids = device_uuids(world, device);
   for (std::size_t second = 1; second < uuids.size(); ++second) {
     for (std::size_t first = 0; first < second; ++first) {

@@ -1,7 +1,5 @@
 // The program: reads its command line, opens its world, runs one verb. Nothing is thrown past main, and the exit code
 // is the code of the error (docs/errors.md).
-#include <exception>
-#include <new>
 #include <span>
 
 #include "launch/options.hpp"
@@ -31,22 +29,26 @@ int run_for_one(const Command& command) {
 }
 
 int start(std::span<char* const> arguments) {
-  const auto parse = [&] { return parse_command(arguments, Env::read()); };
-  if (!started_by_mpi()) {
-    const Command command = parse();
-    if (is_for_one(command.verb)) return run_for_one(command);
-    return run_as_threads(command.options, [&](World& world) { return run_verb(world, command); });
-  }
-  return run_as_mpi_rank(parse, [](World& world, const Command& command) {
-    if (!is_for_one(command.verb)) return run_verb(world, command);
-    together(world, [&] {
-      if (command.verb == Verb::check && world.world_size() > 1) {
-        refuse("check proves all ranks in one process; start it without a launcher and give --world-size");
-      }
-      if (world.rank() == 0) run_for_one(command);
+  Command command;
+  const auto usage_error = catch_error([&] { command = parse_command(arguments, Env::read()); });
+  const bool ranks = command.options.launcher;
+  if (ranks && started_by_mpi()) {
+    return run_as_mpi_rank(command, usage_error, [&](World& world) {
+      if (!is_for_one(command.verb)) return run_verb(world, command);
+      together(world, [&] {
+        if (command.verb == Verb::check && world.world_size() > 1) {
+          refuse("check proves all ranks in one process; start it without a launcher and give --world-size");
+        }
+        if (world.rank() == 0) run_for_one(command);
+      });
+      return 0;
     });
-    return 0;
-  });
+  }
+  if (usage_error) throw *usage_error;
+  if (command.verb == Verb::help) return run_for_one(command);
+  if (ranks) refuse_unheard_launcher(1);
+  if (is_for_one(command.verb)) return run_for_one(command);
+  return run_as_threads(command.options, [&](World& world) { return run_verb(world, command); });
 }
 
 }  // namespace
@@ -54,16 +56,10 @@ int start(std::span<char* const> arguments) {
 
 int main(int argc, char** argv) {
   using namespace orrery;
-  Error error(ErrorCode::bug, "");
-  try {
-    return launch::start(std::span(argv, static_cast<std::size_t>(argc)).subspan(argc > 0 ? 1 : 0));
-  } catch (const Error& met) {
-    error = met;
-  } catch (const std::bad_alloc&) {
-    error = Error(ErrorCode::resource, "out of memory");
-  } catch (const std::exception& met) {
-    error = Error(ErrorCode::bug, met.what());
-  }
-  launch::print_error(error);
-  return static_cast<int>(error.code());
+  int code = 0;
+  const auto error = launch::catch_error(
+      [&] { code = launch::start(std::span(argv, static_cast<std::size_t>(argc)).subspan(argc > 0 ? 1 : 0)); });
+  if (!error) return code;
+  launch::print_error(*error);
+  return static_cast<int>(error->code());
 }

@@ -92,6 +92,10 @@ constexpr std::array kOptionTable = {
     OptionInfo{kPlacement, kCheck, "world-size", "P", "ranks of the plan (1)"},
     OptionInfo{kPlacement, kMeasures, "ranks", "P",
                "ranks that are threads of this process, when not under mpirun (1)"},
+    OptionInfo{
+        kPlacement, kAll, "launcher", "KIND",
+        "auto: ranks are what MPI says, and a launcher that says more is refused; none: this process runs alone, "
+        "whatever started it (ORRERY_LAUNCHER, auto)"},
     OptionInfo{kPlacement, kMeasures, "threads", "N", "threads that compute, in each rank (ORRERY_THREADS, 1)"},
     OptionInfo{kPlacement, kMeasures, "device", "KIND",
                "cpu, cuda, or auto: cuda where every rank has a device whose kernels take the problem (auto)"},

@@ -147,6 +147,9 @@ void read_files(const Given& given, Options& options) {
 }
 
 void read_placement(const Given& given, const Env& env, Options& options) {
+  const std::string launcher = given.string("launcher").value_or(env.launcher ? "auto" : "none");
+  if (launcher != "auto" && launcher != "none") refuse("--launcher '", launcher, "' is neither auto nor none");
+  options.launcher = launcher == "auto";
   options.ranks = given.integer<int>("ranks", 1, 1024);
   options.world_size = given.integer<int>("world-size", 1, 1 << 20).value_or(1);
   options.threads = given.integer<int>("threads", 1, 1024).value_or(env.threads);

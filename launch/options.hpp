@@ -31,6 +31,7 @@ struct Options {
   std::string query, key, value, grad_out, out;
 
   // Placement.
+  bool launcher = true;      // asked for ranks; false: this process runs alone, whatever started it
   std::optional<int> ranks;  // threads of this process; 1
   int world_size = 1;        // of check
   std::string layout = "auto", strategy = "auto";

@@ -2,12 +2,16 @@
 
 #include <algorithm>
 #include <cstdlib>
+#include <exception>
 #include <new>
 #include <optional>
 #include <string>
+#include <system_error>
 #include <vector>
 
 #include "launch/text.hpp"
+#include "orrery/launcher.hpp"
+#include "orrery/machine.hpp"
 #include "orrery/version.hpp"
 
 namespace orrery::launch {
@@ -19,23 +23,29 @@ std::string pack(const std::optional<Error>& error) {
   return static_cast<char>('0' + static_cast<int>(error->code())) + std::string(error->what());
 }
 
-std::optional<Error> catch_error(const std::function<void()>& body) {
+// The exception in flight, as the program tells it. Threads run out as memory does.
+Error current_error() {
   try {
-    body();
+    throw;
   } catch (const Error& error) {
     return error;
   } catch (const std::bad_alloc&) {
     return Error(ErrorCode::resource, "out of memory");
+  } catch (const std::system_error& error) {
+    const bool scarce = error.code() == std::errc::resource_unavailable_try_again;
+    return Error(scarce ? ErrorCode::resource : ErrorCode::bug, error.what());
   } catch (const std::exception& error) {
     return Error(ErrorCode::bug, error.what());
+  } catch (...) {
+    return Error(ErrorCode::bug, "an exception of unknown type");
   }
-  return std::nullopt;
 }
 
 void agree(World& world, const std::optional<Error>& mine) {
   const std::vector<std::string> all = all_gather(world, pack(mine));
   for (std::size_t rank = 0; rank < all.size(); ++rank) {
     if (all[rank].empty()) continue;
+    ORRERY_CHECK(all[rank][0] >= '1' && all[rank][0] <= '5', "rank ", rank, " gave something else than an error");
     bool alike = true;
     for (const std::string& other : all) alike = alike && other == all[rank];
     const auto code = static_cast<ErrorCode>(all[rank][0] - '0');
@@ -43,12 +53,10 @@ void agree(World& world, const std::optional<Error>& mine) {
   }
 }
 
-// The launcher's number for this process, for the case that no world could be opened to ask.
+// For the case that no world could be opened to ask.
 bool launched_as_first() {
-  for (const char* name : {"OMPI_COMM_WORLD_RANK", "PMIX_RANK", "PMI_RANK"}) {
-    if (const char* rank = std::getenv(name)) return std::string_view(rank) == "0";
-  }
-  return true;
+  const auto started = launcher();
+  return !started || started->rank == 0;
 }
 
 // Runs the collective part of a rank. An error that all ranks throw is told by rank 0; of another the others do not
@@ -66,10 +74,8 @@ int leave_in_order(World& world, const std::function<int()>& body) {
   } catch (const Error& met) {
     alone = met.code() == ErrorCode::peer || met.code() == ErrorCode::bug;
     error = met;
-  } catch (const std::bad_alloc&) {
-    error = Error(ErrorCode::resource, "out of memory");
-  } catch (const std::exception& met) {
-    error = Error(ErrorCode::bug, met.what());
+  } catch (...) {
+    error = current_error();
   }
   if (alone) {
     world.abort(error->code(), printable(*error));  // prints it
@@ -81,6 +87,24 @@ int leave_in_order(World& world, const std::function<int()>& body) {
 
 }  // namespace
 
+std::optional<Error> catch_error(const std::function<void()>& body) {
+  try {
+    body();
+  } catch (...) {
+    return current_error();
+  }
+  return std::nullopt;
+}
+
+void refuse_unheard_launcher(int world_size) {
+  const auto started = launcher();
+  if (!started || started->ranks <= world_size) return;
+  refuse(started->name, " says that this is rank ", started->rank, " of ", started->ranks, " (", started->ranks_source,
+         "), but MPI (", describe_machine().mpi, ") says that there ", world_size == 1 ? "is " : "are ",
+         counted(world_size, "rank"), "; ", started->remedy,
+         "; with --launcher none (ORRERY_LAUNCHER) each process runs alone");
+}
+
 void together(World& world, const std::function<void()>& body) {
   agree(world, catch_error(body));
 }
@@ -91,6 +115,11 @@ void agree_on_arguments(World& world, const Command& command) {
   for (const auto& [name, value] : command.given) {
     if (name != "threads" && name != "device-index") mine += concat("--", name, ' ', value, '\n');
   }
+  // What variables may have set.
+  const Options& options = command.options;
+  mine += concat("ORRERY_CHECK=", options.prove, "\nORRERY_TIMEOUT_SECONDS=", options.timeout_seconds,
+                 "\nORRERY_SM_MARGIN=", options.sm_margin,
+                 "\nORRERY_KERNELS=", options.portable_kernels ? "portable" : "best", '\n');
   const std::vector<std::string> all = all_gather(world, mine);
   for (std::size_t rank = 1; rank < all.size(); ++rank) {
     if (all[rank] == all[0]) continue;
@@ -122,9 +151,7 @@ int run_as_threads(const Options& options, const RankBody& body) {
   return code;
 }
 
-int run_as_mpi_rank(const std::function<Command()>& parse, const std::function<int(World&, const Command&)>& body) {
-  Command command;
-  const auto usage_error = catch_error([&] { command = parse(); });
+int run_as_mpi_rank(const Command& command, const std::optional<Error>& usage_error, const RankBody& body) {
   std::unique_ptr<World> world;
   if (const auto error = catch_error([&] {
         world = open_mpi_world({command.options.timeout_seconds, command.options.link});
@@ -134,12 +161,13 @@ int run_as_mpi_rank(const std::function<Command()>& parse, const std::function<i
     return static_cast<int>(first.code());
   }
   return leave_in_order(*world, [&] {
+    refuse_unheard_launcher(world->world_size());
     agree(*world, usage_error);
     agree_on_arguments(*world, command);
     if (const auto& ranks = command.options.ranks; ranks && *ranks != world->world_size()) {
       refuse("--ranks ", *ranks, " was given, but the launcher started ", counted(world->world_size(), "rank"));
     }
-    return body(*world, command);
+    return body(*world);
   });
 }
 

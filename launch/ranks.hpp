@@ -10,6 +10,7 @@
 #pragma once
 
 #include <functional>
+#include <optional>
 #include <string_view>
 
 #include "launch/options.hpp"
@@ -30,11 +31,18 @@ class TogetherError : public Error {
   using Error::Error;
 };
 
+// What the body throws, as an error; nothing when it returns.
+std::optional<Error> catch_error(const std::function<void()>& body);
+
 // Collective; `body` is not. Throws on all ranks what the lowest rank that failed met, naming the rank unless all
 // failed alike.
 void together(World& world, const std::function<void()>& body);
 
-// Collective. Refused, naming an option that differs, when the ranks were started with different arguments.
+// Refused where a launcher says that it started more ranks than MPI, or this process alone, knows of: each process
+// would take itself for the whole world, and all would write the same files.
+void refuse_unheard_launcher(int world_size);
+
+// Collective. Refused, naming an option or a variable that differs, when the ranks were started with different ones.
 void agree_on_arguments(World& world, const Command& command);
 
 using RankBody = std::function<int(World&)>;
@@ -42,8 +50,8 @@ using RankBody = std::function<int(World&)>;
 // Runs `body` as every rank of a process that no MPI launcher started. Returns rank 0's exit code.
 int run_as_threads(const Options& options, const RankBody& body);
 
-// Runs this process as one MPI rank. `parse` makes its command, or throws; `body` is run with it when all ranks agree
-// on it. Prints errors itself; returns the exit code.
-int run_as_mpi_rank(const std::function<Command()>& parse, const std::function<int(World&, const Command&)>& body);
+// Runs this process as one MPI rank: `body`, when all ranks agree on the command and none met an error in making it.
+// Prints errors itself; returns the exit code.
+int run_as_mpi_rank(const Command& command, const std::optional<Error>& usage_error, const RankBody& body);
 
 }  // namespace orrery::launch

@@ -8,6 +8,7 @@ struct Env {
   int threads = 1;                // ORRERY_THREADS: threads a rank computes with; 1 to 1024
   int sm_margin = 0;              // ORRERY_SM_MARGIN: multiprocessors that attention kernels leave free; 0 or more
   bool portable_kernels = false;  // ORRERY_KERNELS: portable, in place of best
+  bool launcher = true;           // ORRERY_LAUNCHER: none, for a process that runs alone whatever started it, or auto
   bool check = false;             // ORRERY_CHECK: 1 proves every plan before it runs, as debug builds do
 
   // Reads the process's environment. A value that is not of its kind is refused (ErrorCode::invalid), naming the

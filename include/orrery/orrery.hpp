@@ -8,6 +8,7 @@
 #include "orrery/executor.hpp"
 #include "orrery/generate.hpp"
 #include "orrery/io.hpp"
+#include "orrery/launcher.hpp"
 #include "orrery/layout.hpp"
 #include "orrery/machine.hpp"
 #include "orrery/mask.hpp"

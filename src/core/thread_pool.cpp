@@ -7,6 +7,7 @@
 #include <atomic>
 #include <condition_variable>
 #include <mutex>
+#include <system_error>
 #include <thread>
 #include <vector>
 
@@ -127,7 +128,12 @@ ThreadPool::ThreadPool(int threads) : threads_(threads) {
   workers_ = std::make_unique<Workers>();
   workers_->threads.reserve(static_cast<std::size_t>(threads - 1));
   for (int thread = 1; thread < threads; ++thread) {
-    workers_->threads.emplace_back([workers = workers_.get(), thread] { workers->loop(thread); });
+    try {
+      workers_->threads.emplace_back([workers = workers_.get(), thread] { workers->loop(thread); });
+    } catch (const std::system_error& error) {
+      fail(ErrorCode::resource, "cannot start thread ", thread + 1, " of the ", threads, " of a rank: ", error.what(),
+           "; limits are set on threads (ulimit -u, a container's pids) and on address space (ulimit -v)");
+    }
   }
 }
 

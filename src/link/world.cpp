@@ -1,6 +1,5 @@
 #include "orrery/world.hpp"
 
-#include <cstdlib>
 #include <cstring>
 
 namespace orrery {
@@ -31,14 +30,6 @@ void agree_no_error(World& world, const Error* mine) {
     if (records[rank].empty()) continue;
     fail(static_cast<ErrorCode>(records[rank][0]), "rank ", rank, ": ", records[rank].substr(1));
   }
-}
-
-bool started_by_mpi() {
-  // Open MPI's mpirun; srun or MPICH with PMI; anything with PMIx.
-  for (const char* name : {"OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "PMIX_RANK"}) {
-    if (std::getenv(name) != nullptr) return true;
-  }
-  return false;
 }
 
 }  // namespace orrery

@@ -4,11 +4,12 @@ import support
 from support import MPI_FLAGS, environment
 
 
-def mpi_each(*commands):
-    """One rank for each list of arguments."""
+def mpi_each(*commands, variables=()):
+    """One rank for each list of arguments, in which rank 0 has these variables too."""
     words = [support.MPIEXEC, *MPI_FLAGS]
     for index, arguments in enumerate(commands):
-        words += ([":"] if index else []) + ["-n", "1", support.PROGRAM, *map(str, arguments)]
+        words += [":"] if index else []
+        words += ["-n", "1", *(["env", *variables] if index == 0 else []), support.PROGRAM, *map(str, arguments)]
     return support.subprocess.run(words, capture_output=True, text=True, timeout=support.SECONDS, env=environment())
 
 
@@ -37,6 +38,19 @@ class Agreement(support.ProgramTest):
         result = support.subprocess.run(command, capture_output=True, text=True, timeout=support.SECONDS,
                                         env=environment())
         self.assert_refused(result, "rank 1", "in")
+
+    def test_different_variables(self):
+        same = ["run", "--seq-len", 64]
+        for variable, fragments in [("ORRERY_CHECK=1", ["'ORRERY_CHECK=1'", "rank 1 with 'ORRERY_CHECK=0'"]),
+                                    ("ORRERY_TIMEOUT_SECONDS=7", ["ORRERY_TIMEOUT_SECONDS=7", "=300"]),
+                                    ("ORRERY_KERNELS=portable", ["ORRERY_KERNELS=portable", "=best"]),
+                                    ("ORRERY_CHECK=maybe", ["rank 0: ORRERY_CHECK='maybe'"])]:
+            with self.subTest(variable):
+                self.assert_refused(mpi_each(same, same, variables=[variable]), *fragments)
+
+    def test_variables_that_say_the_same(self):
+        same = ["run", "--seq-len", 64]
+        self.assert_good(mpi_each(same, same, variables=["ORRERY_CHECK=0", "ORRERY_THREADS=2"]))
 
     def test_threads_may_differ(self):
         result = mpi_each(["run", "--seq-len", 64], ["run", "--seq-len", 64, "--threads", 2])

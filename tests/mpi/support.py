@@ -27,7 +27,8 @@ def environment(extra=None):
     """The caller's environment without what would change Orrery's behaviour or reveal an outer MPI job; what a site sets
     for its MPI stays."""
     kept = {name: value for name, value in os.environ.items()
-            if name.startswith("OMPI_MCA_") or not name.startswith(("ORRERY_", "OMPI_", "PMIX_", "PMI_"))}
+            if name.startswith("OMPI_MCA_") or
+            not (name.startswith(("ORRERY_", "OMPI_", "PMIX_", "PMI_", "SLURM_")) or name in ("RANK", "WORLD_SIZE"))}
     kept.update({"OMPI_ALLOW_RUN_AS_ROOT": "1", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1"})
     kept.update(extra or {})
     return kept

@@ -58,6 +58,7 @@ REFUSED = [
     (["run", "--link", "rope"], ["rope"]),
     (["run", "--ranks", "2", "--link", "nccl"], ["--link nccl", "process"]),
     (["run", "--device", "tpu"], ["tpu"]),
+    (["run", "--launcher", "some"], ["--launcher 'some'", "auto", "none"]),
     (["run", "--threads", "0"], ["--threads 0"]),
     (["run", "--ranks", "0"], ["--ranks 0"]),
     (["run", "--repeat", "0"], ["--repeat 0"]),
@@ -116,7 +117,7 @@ class Usage(support.ProgramTest):
     def test_variables_of_the_site(self):
         for name, value in [("ORRERY_THREADS", "many"), ("ORRERY_THREADS", "0"), ("ORRERY_TIMEOUT_SECONDS", "-1"),
                             ("ORRERY_SM_MARGIN", "-1"), ("ORRERY_KERNELS", "fast"), ("ORRERY_KERNELS", ""),
-                            ("ORRERY_CHECK", "yes")]:
+                            ("ORRERY_CHECK", "yes"), ("ORRERY_LAUNCHER", "some")]:
             with self.subTest(f"{name}={value}"):
                 self.assert_refused(alone("run", env=environment({name: value})), name, value)
         result = alone("run", "--seq-len", 16, "--json", "-", env=environment({"ORRERY_THREADS": "2"}))

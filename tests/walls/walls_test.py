@@ -48,7 +48,7 @@ HEADERS = {
     "strategy": ["strategy"],
     "plan": ["plan"],
     "executor": ["trace", "backend", "executor"],
-    "link": ["world"],
+    "link": ["launcher", "world"],
     "backend/coverage": ["check"],
     "io": ["io", "generate"],
     "machine": ["env", "machine"],

@@ -219,6 +219,8 @@ void MpiWorld::close() noexcept {
     const ExitGuard guard("MPI_Finalize", rank_, timeout_seconds_, ErrorCode::peer);
     comm_ = Communicator();
     MPI_Finalize();
+  } catch (const std::system_error& error) {
+    abort(ErrorCode::resource, concat("cannot start the thread that guards MPI_Finalize: ", error.what()));
   } catch (const std::exception& error) {
     abort(ErrorCode::peer, concat("while closing the world: ", error.what()));
   }
