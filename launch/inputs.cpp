@@ -3,6 +3,8 @@
 #include <array>
 #include <limits>
 
+#include "orrery/file.hpp"
+
 namespace orrery::launch {
 namespace {
 
@@ -58,13 +60,20 @@ AttentionProblem generated_problem(const Options& options, const Sizes& defaults
 }
 
 Inputs::Source Inputs::open(const std::string& given, std::string_view default_name) {
-  // A colon after the last slash separates the tensor's name.
-  const std::size_t colon = given.rfind(':');
-  const std::size_t slash = given.rfind('/');
-  const bool named = colon != std::string::npos && (slash == std::string::npos || colon > slash);
-  if (named && (colon == 0 || colon + 1 == given.size())) refuse("'", given, "' is not FILE or FILE:TENSOR");
-  SafetensorsFile file(named ? given.substr(0, colon) : given);
-  TensorInfo info = file.info(named ? std::string_view(given).substr(colon + 1) : default_name);
+  std::string_view path = longest_file(given, ':');
+  if (path.empty()) {
+    const std::size_t colon = given.find(':');
+    if (colon != std::string::npos) {
+      refuse("'", given, "' is not FILE or FILE:TENSOR: no file is named '", given,
+             "', nor is one named as what stands before a colon of it, '", given.substr(0, colon), "' at the shortest");
+    }
+    path = given;
+  }
+  const bool named = path.size() < given.size();
+  if (named && path.size() + 1 == given.size())
+    refuse("'", given, "' is not FILE or FILE:TENSOR: the tensor is missing");
+  SafetensorsFile file{std::string(path)};
+  TensorInfo info = file.info(named ? std::string_view(given).substr(path.size() + 1) : default_name);
   return {std::move(file), std::move(info)};
 }
 

@@ -78,12 +78,14 @@ constexpr std::array kOptionTable = {
                "fp32, bf16 or fp16; float32, float, bfloat16, float16 and half too (fp32)"},
     OptionInfo{kProblem, kPlans, "mask", "MASK",
                "terms joined by '+': full, causal, window:LEFT[,RIGHT] (-1: no limit), sinks:N, prefix:N, "
-               "documents:LEN,... or documents:@FILE (causal)"},
+               "documents:LEN,... or documents:@FILE, and documents:offsets:AT,... or documents:offsets@FILE for "
+               "offsets from 0 to the sequence's end, as cu_seqlens (causal)"},
     OptionInfo{kProblem, kPlans, "scale", "X", "multiplies the scores (1/sqrt(head_dim))"},
     OptionInfo{kProblem, kPlans, "backward", nullptr, "the backward pass too"},
 
     OptionInfo{kInput, kRuns | kCheck, "query", "FILE[:TENSOR]",
-               "safetensors, [tokens, heads, head_dim] or with a leading batch (tensor q)"},
+               "safetensors, [tokens, heads, head_dim] or with a leading batch (tensor q). Either name may hold a "
+               "colon: the longest beginning that names a file is the file; likewise of a + after documents:@"},
     OptionInfo{kInput, kRuns | kCheck, "key", "FILE[:TENSOR]", "(tensor k)"},
     OptionInfo{kInput, kRuns | kCheck, "value", "FILE[:TENSOR]", "(tensor v)"},
     OptionInfo{kInput, kRuns | kCheck, "grad-out", "FILE[:TENSOR]",
@@ -142,7 +144,10 @@ constexpr std::array kOptionTable = {
     OptionInfo{kReport, kTrace, "out", "FILE", "the timeline: .json for Chrome and Perfetto, or .svg (trace.json)"},
     OptionInfo{kReport, kTrace, "trace", "FILE", "the same as --out"},
 
-    OptionInfo{kCommon, kAll, "config", "FILE", "lines of NAME = VALUE for any of these options; what is typed wins"},
+    OptionInfo{
+        kCommon, kAll, "config", "FILE",
+        "lines of NAME = VALUE for any of these options; what is typed wins. A line that begins with # or ; is a "
+        "comment; within a value they stand for themselves"},
     OptionInfo{kCommon, kAll, "help,h", nullptr, "this text"},
 };
 

@@ -5,10 +5,10 @@
 #include <boost/program_options/variables_map.hpp>
 #include <charconv>
 #include <cmath>
-#include <fstream>
 #include <limits>
 #include <vector>
 
+#include "launch/config_file.hpp"
 #include "launch/option_table.hpp"
 #include "orrery/device.hpp"
 #include "orrery/error.hpp"
@@ -24,7 +24,7 @@ constexpr int kStyle = po::command_line_style::allow_long | po::command_line_sty
                        po::command_line_style::long_allow_next | po::command_line_style::allow_short |
                        po::command_line_style::allow_dash_for_short | po::command_line_style::short_allow_next;
 
-po::variables_map parse_sources(std::span<char* const> arguments, const po::options_description& accepted) {
+po::variables_map parse_typed(std::span<char* const> arguments, const po::options_description& accepted) {
   po::variables_map values;
   const std::vector<std::string> words(arguments.begin(), arguments.end());
   try {
@@ -39,35 +39,53 @@ po::variables_map parse_sources(std::span<char* const> arguments, const po::opti
   } catch (const po::error& error) {
     refuse(error.what());
   }
-  if (values.count("config") != 0 && !values["config"].defaulted()) {
-    const auto path = values["config"].as<std::string>();
-    std::ifstream file(path);
-    if (!file) refuse("--config: cannot open ", path);
-    try {
-      po::store(po::parse_config_file(file, accepted), values);
-    } catch (const po::error& error) {
-      refuse("--config ", path, ": ", error.what());
-    }
-    if (file.bad()) refuse("--config: cannot read ", path);
-  }
   return values;
 }
 
-// The values given, and their conversion. A number must fill its whole text and lie in its range.
+bool parse_switch(const ConfigLine& line) {
+  for (const char* yes : {"true", "yes", "on", "1"}) {
+    if (line.value == yes) return true;
+  }
+  for (const char* no : {"false", "no", "off", "0"}) {
+    if (line.value == no) return false;
+  }
+  refuse(line.place, ": ", line.name, " = '", line.value, "' is neither true nor false");
+}
+
+// The values given, typed or in the file of --config, and their conversion. What is typed wins. A number must fill its
+// whole text and lie in its range.
 class Given {
  public:
-  explicit Given(const po::variables_map& values) {
-    for (const auto& [name, value] : values) {
+  Given(std::span<char* const> arguments, const po::options_description& accepted) {
+    for (const auto& [name, value] : parse_typed(arguments, accepted)) {
       if (value.value().type() == typeid(bool)) {
         if (value.as<bool>()) text_[name] = "yes";
       } else {
         text_[name] = value.as<std::string>();
       }
     }
+    if (has("config")) add_file(*string("config"), accepted);
   }
 
   const std::map<std::string, std::string>& text() const { return text_; }
   bool has(const std::string& name) const { return text_.count(name) != 0; }
+
+  // Runs `read`. What it refuses of an option that came from the file names the line.
+  template <typename Read>
+  void with_places(const Read& read) const {
+    try {
+      read();
+    } catch (const Error& error) {
+      const std::string_view what = error.what();
+      for (const ConfigLine& line : lines_) {
+        const std::string option = "--" + line.name + " ";
+        if (!what.starts_with(option) && !what.starts_with("--" + line.name + ":")) continue;
+        const bool comment = line.value.find(" #") != std::string::npos || line.value.find(" ;") != std::string::npos;
+        throw Error(error.code(), concat(line.place, ": ", what, comment ? "; a comment has a line of its own" : ""));
+      }
+      throw;
+    }
+  }
 
   std::optional<std::string> string(const std::string& name) const {
     const auto found = text_.find(name);
@@ -104,7 +122,21 @@ class Given {
   }
 
  private:
+  void add_file(const std::string& path, const po::options_description& accepted) {
+    for (ConfigLine& line : read_config_file(path)) {
+      const po::option_description* option = accepted.find_nothrow(line.name, false);
+      if (option == nullptr || line.name == "config" || line.name == "help") {
+        refuse(line.place, ": '", line.name, "' is no option that a file may give to this verb");
+      }
+      const bool is_switch = option->semantic()->max_tokens() == 0;
+      if (has(line.name) || (is_switch && !parse_switch(line))) continue;
+      text_[line.name] = is_switch ? "yes" : line.value;
+      lines_.push_back(std::move(line));
+    }
+  }
+
   std::map<std::string, std::string> text_;
+  std::vector<ConfigLine> lines_;  // whose values hold
 };
 
 template <typename Parse>
@@ -275,19 +307,21 @@ Command parse_command(std::span<char* const> arguments, const Env& env) {
   }
   command.verb = verb_named(command.name);
 
-  const Given given(parse_sources(rest, options_of(command.verb)));
+  const Given given(rest, options_of(command.verb));
   command.given = given.text();
   if (given.has("help")) {
     command.help = help_of(command.verb);
     command.verb = Verb::help;
     return command;
   }
-  read_problem(given, command.options);
-  read_files(given, command.options);
-  read_placement(given, env, command.options);
-  read_device(given, env, command.options);
-  read_rest(given, env, command.options);
-  settle(command.verb, command.options);
+  given.with_places([&] {
+    read_problem(given, command.options);
+    read_files(given, command.options);
+    read_placement(given, env, command.options);
+    read_device(given, env, command.options);
+    read_rest(given, env, command.options);
+    settle(command.verb, command.options);
+  });
   return command;
 }
 

@@ -55,9 +55,11 @@ enum class Coverage { empty, partial, full };
 class Mask {
  public:
   // "causal+window:512+sinks:4" and the like; the terms are in docs/glossary.md. `documents:@FILE` reads lengths,
-  // separated by commas or white space, from a file whose name holds no +. Refused (ErrorCode::invalid, one line):
-  // unknown or repeated terms, negative or overflowing numbers, sinks without window, prefix without causal, full
-  // beside causal, window, sinks or prefix, document lengths that do not sum to seq_len.
+  // `documents:offsets@FILE` offsets, separated by commas or white space. Where the file's name holds a '+', the
+  // longest name that exists wins. Refused (ErrorCode::invalid, one line, with line and column of what stands in a
+  // file): unknown or repeated terms, negative or overflowing numbers, sinks without window, prefix without causal,
+  // full beside causal, window, sinks or prefix, lengths that do not sum to seq_len, offsets that do not rise from 0 to
+  // it.
   static Mask parse(std::string_view text, std::int64_t seq_len);
   static Mask full(std::int64_t seq_len);
   static Mask causal(std::int64_t seq_len);
@@ -83,6 +85,9 @@ class Mask {
   std::vector<std::int64_t> documents_;
   std::vector<MaskPiece> pieces_;  // sorted, disjoint, covering [0, seq_len)
 };
+
+// The file that Mask::parse of this text reads; empty when it reads none.
+std::string documents_file(std::string_view text);
 
 // The exact number of admitted (query, key) pairs between lists of spans. The spans of `keys` must be disjoint. Closed
 // form per (span, piece): O(spans and pieces that meet), never O(tokens).

@@ -18,6 +18,7 @@ using Json = nlohmann::ordered_json;
 
 constexpr std::string_view kMetadata = "__metadata__";
 constexpr std::size_t kNameShown = 80;
+constexpr int kDeepest = 128;  // the reference reader's limit
 
 // Every dtype the format knows. What Orrery cannot read must still be sized, for the account of the file to be
 // complete.
@@ -65,7 +66,8 @@ std::string_view name_in_file(Dtype dtype) {
 
 // Receives the JSON event by event. The only documents it lets through are
 //   {"__metadata__": {KEY: TEXT, ...}, NAME: {"dtype": TEXT, "shape": [N, ...], "data_offsets": [N, N]}, ...}
-// so where it stands is one of five places, and it never goes deeper.
+// where __metadata__ may also be null, and a tensor may have further fields, as for the format's reference reader. So
+// where it stands is one of six places; only the value of a further field goes deeper, and is passed over.
 class HeaderReader {
  public:
   explicit HeaderReader(const std::string& path) : path_(path) {}
@@ -78,6 +80,7 @@ class HeaderReader {
   std::vector<Entry> take() { return std::move(entries_); }
 
   bool start_object(std::size_t) {
+    if (passed_over()) return enter();
     switch (place_) {
       case Place::outside:
         place_ = Place::top;
@@ -94,18 +97,16 @@ class HeaderReader {
   bool key(std::string& text) {
     if (place_ == Place::top) {
       if (!names_.insert(text).second) refuse(quoted(path_), ": the header has two entries ", shown(text));
-    } else if (place_ == Place::metadata) {
-      if (!metadata_keys_.insert(text).second) refuse(quoted(path_), ": __metadata__ has two keys ", shown(text));
-    } else if (text != "dtype" && text != "shape" && text != "data_offsets") {
-      refuse(quoted(path_), ": tensor ", tensor(), " has the unknown field ", shown(text));
-    } else if ((text == "dtype" && entries_.back().dtype) || (text == "shape" && entries_.back().shape) ||
-               (text == "data_offsets" && entries_.back().offsets)) {
+    } else if (place_ == Place::tensor &&
+               ((text == "dtype" && entries_.back().dtype) || (text == "shape" && entries_.back().shape) ||
+                (text == "data_offsets" && entries_.back().offsets))) {
       refuse(quoted(path_), ": tensor ", tensor(), " has two fields ", shown(text));
     }
     key_ = text;
     return true;
   }
   bool end_object() {
+    if (place_ == Place::further) return leave();
     if (place_ == Place::tensor) {
       const Entry& entry = entries_.back();
       const char* missing = !entry.dtype ? "dtype" : !entry.shape ? "shape" : !entry.offsets ? "data_offsets" : nullptr;
@@ -115,12 +116,14 @@ class HeaderReader {
     return true;
   }
   bool start_array(std::size_t) {
+    if (passed_over()) return enter();
     if (place_ != Place::tensor || key_ == "dtype") unexpected("an array");
     place_ = Place::numbers;
     list().emplace();
     return true;
   }
   bool end_array() {
+    if (place_ == Place::further) return leave();
     place_ = Place::tensor;
     if (key_ == "data_offsets" && entries_.back().offsets->size() != 2) {
       refuse(quoted(path_), ": tensor ", tensor(), ": data_offsets has ", entries_.back().offsets->size(),
@@ -129,12 +132,13 @@ class HeaderReader {
     return true;
   }
   bool string(std::string& text) {
-    if (place_ == Place::metadata) return true;
+    if (place_ == Place::metadata || passed_over()) return true;
     if (place_ != Place::tensor || key_ != "dtype") unexpected("a string");
     entries_.back().dtype = text;
     return true;
   }
   bool number_unsigned(std::uint64_t value) {
+    if (passed_over()) return true;
     if (place_ != Place::numbers) unexpected("a number");
     if (value > static_cast<std::uint64_t>(std::numeric_limits<std::int64_t>::max())) {
       refuse(quoted(path_), ": tensor ", tensor(), ": ", key_, " holds ", value, ", which is too large");
@@ -143,22 +147,45 @@ class HeaderReader {
     return true;
   }
   bool number_integer(std::int64_t value) {
+    if (passed_over()) return true;
     if (place_ != Place::numbers) unexpected("a number");
     refuse(quoted(path_), ": tensor ", tensor(), ": ", key_, " holds the negative number ", value);
   }
   bool number_float(double, const std::string& text) {
+    if (passed_over()) return true;
     if (place_ != Place::numbers) unexpected("a number");
     refuse(quoted(path_), ": tensor ", tensor(), ": ", key_, " holds ", shown(text), ", which is not a 64-bit integer");
   }
-  bool boolean(bool) { unexpected("a boolean"); }
-  bool null() { unexpected("null"); }
+  bool boolean(bool) {
+    if (passed_over()) return true;
+    unexpected("a boolean");
+  }
+  bool null() {
+    if (passed_over() || (place_ == Place::top && key_ == kMetadata)) return true;
+    unexpected("null");
+  }
   bool binary(Json::binary_t&) { unexpected("binary data"); }
   bool parse_error(std::size_t byte, const std::string&, const nlohmann::detail::exception&) {
     refuse(quoted(path_), ": the header is not valid JSON at its byte ", byte);
   }
 
  private:
-  enum class Place { outside, top, metadata, tensor, numbers };
+  enum class Place { outside, top, metadata, tensor, numbers, further };
+
+  // Whether what comes now is, or lies in, the value of a field that the format does not know.
+  bool passed_over() const {
+    const bool known = key_ == "dtype" || key_ == "shape" || key_ == "data_offsets";
+    return place_ == Place::further || (place_ == Place::tensor && !known);
+  }
+  bool enter() {
+    place_ = Place::further;
+    if (++depth_ > kDeepest) refuse(quoted(path_), ": tensor ", tensor(), " has a field deeper than ", kDeepest);
+    return true;
+  }
+  bool leave() {
+    if (--depth_ == 0) place_ = Place::tensor;
+    return true;
+  }
 
   std::optional<std::vector<std::int64_t>>& list() {
     return key_ == "shape" ? entries_.back().shape : entries_.back().offsets;
@@ -177,6 +204,8 @@ class HeaderReader {
         refuse(quoted(path_), ": tensor ", tensor(), ": ", key_, " is ", what);
       case Place::numbers:
         refuse(quoted(path_), ": tensor ", tensor(), ": ", key_, " holds ", what);
+      case Place::further:
+        break;
     }
     fail(ErrorCode::bug, "the header reader is nowhere");
   }
@@ -184,7 +213,8 @@ class HeaderReader {
   const std::string& path_;
   Place place_ = Place::outside;
   std::string key_;
-  std::set<std::string> names_, metadata_keys_;
+  int depth_ = 0;  // of the objects and arrays around, within a further field
+  std::set<std::string> names_;
   std::vector<Entry> entries_;
 };
 

@@ -2,46 +2,24 @@
 // refusal is one line that quotes what was wrong, shortened and with unprintable bytes replaced, and says what is
 // allowed.
 #include <algorithm>
-#include <charconv>
-#include <fstream>
 
+#include "mask_documents.hpp"
 #include "mask_terms.hpp"
+#include "mask_text.hpp"
 #include "orrery/error.hpp"
 
 namespace orrery {
 namespace {
 
-// Far above any training batch, and low enough that a runaway file is refused before it fills the memory.
-constexpr std::size_t kMaxDocuments = std::size_t{1} << 24;
-constexpr std::size_t kMaxDocumentFileBytes = std::size_t{1} << 28;
+using mask_text::quoted;
+
 constexpr std::int64_t kMaxMaskTokens = std::int64_t{1} << 40;
 constexpr const char* kTermsAllowed =
     "allowed are full, causal, prefix:N, window:LEFT[,RIGHT], sinks:N and documents:LEN,LEN,... or documents:@FILE, "
-    "joined by '+'";
+    "joined by '+'; documents:offsets:AT,... and documents:offsets@FILE take offsets";
 
-std::string quoted(std::string_view text) {
-  constexpr std::size_t kShown = 80;
-  std::string result = "\"";
-  for (char c : text.substr(0, kShown)) result += c >= ' ' && c <= '~' ? c : '?';
-  return result + (text.size() > kShown ? "...\"" : "\"");
-}
-
-bool is_space(char c) {
-  return c == ' ' || c == '\t' || c == '\n' || c == '\r';
-}
-
-// A number of tokens: decimal digits and nothing else. `where` is the whole term, for the message.
 std::int64_t parse_tokens(std::string_view digits, std::string_view where) {
-  std::int64_t value = 0;
-  const char* const end = digits.data() + digits.size();
-  const auto [stop, error] = std::from_chars(digits.data(), end, value);
-  if (error == std::errc::result_out_of_range && digits.front() != '-') {
-    refuse("mask: ", quoted(digits), " in ", quoted(where), " is too large: at most 9223372036854775807 is allowed");
-  }
-  if (error != std::errc{} || stop != end || digits.front() == '-') {
-    refuse("mask: ", quoted(digits), " in ", quoted(where), " is not a whole number of tokens (0, 1, 2, ...)");
-  }
-  return value;
+  return mask_text::parse_tokens(digits, [&] { return quoted(where); });
 }
 
 // One side of a window; -1 is no limit, as in FlashAttention.
@@ -59,54 +37,15 @@ MaskTerms::Window parse_window(std::string_view value, std::string_view term) {
   return {parse_side(value.substr(0, comma), term), parse_side(right, term)};
 }
 
-std::string read_document_file(std::string_view path, std::string_view term) {
-  std::ifstream file{std::string(path), std::ios::binary};
-  std::string contents;
-  char block[4096];
-  while (file && contents.size() <= kMaxDocumentFileBytes) {
-    file.read(block, sizeof block);
-    contents.append(block, static_cast<std::size_t>(file.gcount()));
+// Where the term that begins at `begin` ends: at the next '+', but not within the name of a file.
+std::size_t end_of_term(std::string_view text, std::size_t begin) {
+  constexpr std::string_view kDocuments = "documents:";
+  const std::string_view rest = text.substr(begin);
+  if (rest.starts_with(kDocuments)) {
+    const std::string_view file = documents_file_in(rest.substr(kDocuments.size()));
+    if (!file.empty()) return static_cast<std::size_t>(file.data() + file.size() - text.data());
   }
-  if (!file.eof() && contents.size() <= kMaxDocumentFileBytes) {
-    refuse("mask: the file of ", quoted(term),
-           " cannot be read: a file of document lengths, separated by commas or white space, is expected");
-  }
-  if (contents.size() > kMaxDocumentFileBytes) {
-    refuse("mask: the file of ", quoted(term), " is longer than ", kMaxDocumentFileBytes, " bytes");
-  }
-  return contents;
-}
-
-// Lengths separated by commas, or, where `spaces` says so, by a comma or white space or both.
-std::vector<std::int64_t> parse_bounds(std::string_view lengths, bool spaces, std::string_view term,
-                                       std::int64_t seq_len) {
-  std::vector<std::int64_t> bounds{0};
-  std::size_t at = 0;
-  const auto skip_spaces = [&] {
-    while (spaces && at < lengths.size() && is_space(lengths[at])) ++at;
-  };
-  skip_spaces();
-  for (bool more = true; more;) {
-    const std::size_t start = at;
-    while (at < lengths.size() && lengths[at] != ',' && !(spaces && is_space(lengths[at]))) ++at;
-    const std::int64_t length = parse_tokens(lengths.substr(start, at - start), term);
-    if (length > seq_len - bounds.back()) {
-      refuse("mask: the lengths in ", quoted(term), " sum to more than the sequence, which has ", seq_len, " tokens");
-    }
-    if (bounds.size() > kMaxDocuments) refuse("mask: ", quoted(term), " has more than ", kMaxDocuments, " documents");
-    bounds.push_back(bounds.back() + length);
-    skip_spaces();
-    more = at < lengths.size();
-    if (more && lengths[at] == ',') {
-      ++at;
-      skip_spaces();
-    }
-  }
-  if (bounds.back() != seq_len) {
-    refuse("mask: the lengths in ", quoted(term), " sum to ", bounds.back(), ", but the sequence has ", seq_len,
-           " tokens");
-  }
-  return bounds;
+  return std::min(text.find('+', begin), text.size());
 }
 
 // A window that only repeats other terms is dropped, with its sinks, and one that is causal is called so: a mask is
@@ -154,8 +93,7 @@ void parse_term(std::string_view term, std::string_view text, std::int64_t seq_l
   } else if (name == "documents") {
     needs_value(terms.documents, "documents:LEN,LEN,... or documents:@FILE");
     terms.documents = true;
-    terms.bounds = value.front() == '@' ? parse_bounds(read_document_file(value.substr(1), term), true, term, seq_len)
-                                        : parse_bounds(value, false, term, seq_len);
+    terms.bounds = parse_documents(value, term, seq_len);
   } else {
     refuse("mask: ", quoted(term), " is not a term: ", kTermsAllowed);
   }
@@ -169,9 +107,9 @@ MaskTerms parse_terms(std::string_view text, std::int64_t seq_len) {
   }
   MaskTerms terms;
   for (std::size_t begin = 0; begin <= text.size();) {
-    const std::size_t plus = std::min(text.find('+', begin), text.size());
-    parse_term(text.substr(begin, plus - begin), text, seq_len, terms);
-    begin = plus + 1;
+    const std::size_t end = end_of_term(text, begin);
+    parse_term(text.substr(begin, end - begin), text, seq_len, terms);
+    begin = end + 1;
   }
   if (terms.full && (terms.causal || terms.window || terms.sinks || terms.prefix)) {
     refuse("mask: ", quoted(text), ": beside full only documents is allowed");
@@ -185,6 +123,17 @@ MaskTerms parse_terms(std::string_view text, std::int64_t seq_len) {
   drop_idle_window(terms);
   if (!terms.documents) terms.bounds = {0, seq_len};
   return terms;
+}
+
+std::string documents_file(std::string_view text) {
+  for (std::size_t begin = 0; begin <= text.size();) {
+    const std::size_t end = end_of_term(text, begin);
+    const std::string_view term = text.substr(begin, end - begin);
+    const std::size_t at = term.find('@');
+    if (term.starts_with("documents:") && at != std::string_view::npos) return std::string(term.substr(at + 1));
+    begin = end + 1;
+  }
+  return {};
 }
 
 std::string canonical_text(const MaskTerms& terms) {

@@ -61,6 +61,48 @@ class Inputs(support.ProgramTest):
         self.assert_good(alone("run", "--query", path + ":layer.3.query", "--key", path, "--value", path + ":k"))
         self.assert_refused(alone("run", "--query", path, "--key", path, "--value", path), "layer.3.query")
         self.assert_refused(alone("run", "--query", path + ":", "--key", path, "--value", path), "FILE:TENSOR")
+        self.assert_refused(alone("run", "--query", "no:such:file", "--key", path, "--value", path), "'no:such:file'",
+                            "'no'")
+
+    def test_names_may_hold_any_character(self):
+        names = ["layers/0/q", "layers:0:k", "a/b:c/d"]
+        for file in ("plain", "a:b", "a:b:", "c+d e,f#1;.safetensors", ":"):
+            with self.subTest(file):
+                path = self.path(file)
+                write_safetensors(path, {name: f32([TOKENS, HEADS, WIDTH], wave) for name in names})
+                self.assert_good(alone("run", "--query", f"{path}:{names[0]}", "--key", f"{path}:{names[1]}", "--value",
+                                       f"{path}:{names[2]}"))
+
+    def test_the_longest_file_wins(self):
+        for file, heads in [("a", 1), ("a:q", 2), ("a:q:q", 3)]:
+            write_safetensors(self.path(file), {name: f32([TOKENS, heads, WIDTH], wave) for name in ("q", "k", "v", "q:q")})
+        for given, heads in [("a", 1), ("a:k", 1), ("a:q", 2), ("a:q:k", 2), ("a:q:q", 3), ("a:q:q:q:q", 3)]:
+            with self.subTest(given):
+                result = alone("run", "--query", given, "--key", given, "--value", given, "--json", "-", cwd=self.folder)
+                self.assert_good(result)
+                self.assertEqual(json.loads(result.stdout)["problem"]["heads"], heads)
+
+    def test_what_the_reference_reader_opens(self):
+        data = f32([TOKENS, HEADS, WIDTH], wave)[2]
+        entry = {"dtype": "F32", "shape": [TOKENS, HEADS, WIDTH], "data_offsets": [0, len(data)], "note": [{"shape": 1}]}
+        header = json.dumps({"__metadata__": None, "x": entry}).encode()
+        with open(self.path("in"), "wb") as file:
+            file.write(struct.pack("<Q", len(header)) + header + data)
+        given = self.path("in") + ":x"
+        self.assert_good(alone("run", "--query", given, "--key", given, "--value", given))
+
+    def test_documents_from_a_file(self):
+        self.good()
+        with open(self.path("doc+uments"), "w") as file:
+            file.write("0\n5\n5\n12\n")
+        mask = f"documents:offsets@{self.path('doc+uments')}+causal"
+        result = alone(*self.arguments("--mask", mask, "--json", "-"))
+        self.assert_good(result)
+        self.assertEqual(json.loads(result.stdout)["problem"]["mask"], "causal+documents:5,0,7")
+        os.remove(self.path("out.safetensors"))
+        self.refuses("line 4, column 1", "10 more than", more=["--mask", f"documents:@{self.path('doc+uments')}"])
+        os.mkfifo(self.path("fifo"))
+        self.refuses("nothing for 10 s", more=["--mask", f"documents:@{self.path('fifo')}"])
 
     def test_options_that_contradict_the_files(self):
         self.good()

@@ -132,12 +132,30 @@ class Usage(support.ProgramTest):
         self.assertIn('"heads": 3', result.stdout)
         self.assertIn('"backward": true', result.stdout)
 
+    def test_config_file_keeps_what_a_value_holds(self):
+        for written, name in [("a#1;b.json", "a#1;b.json"), ("\t spaced out.json \r", "spaced out.json"),
+                              ('" quoted #.json"', " quoted #.json"), ("x=y.json", "x=y.json")]:
+            with self.subTest(written):
+                with open(self.path("job.ini"), "w", newline="") as file:
+                    file.write(f"  # a comment\n; another\n\nseq-len=16\nbackward = off\njson = {written}\n")
+                self.assert_good(alone("run", "--config", "job.ini", cwd=self.folder))
+                self.assertEqual(self.files(), sorted(["job.ini", name]))
+                support.os.remove(self.path(name))
+
     def test_config_file_is_read_as_strictly(self):
-        for text, fragment in [("orbit = 3\n", "orbit"), ("seq-len = x\n", "--seq-len 'x'"), ("seq-len\n", "job.ini")]:
+        for text, *fragments in [("# a job\norbit = 3\n", "job.ini:2: 'orbit'"), ("seq-len = x\n", "job.ini:1", "--seq-len 'x'"),
+                                 ("seq-len\n", "job.ini:1: 'seq-len' is not NAME = VALUE"),
+                                 ("heads = 2\nseq-len =\n", "job.ini:2", "no value"), ("= 3\n", "job.ini:1", "no name"),
+                                 ("heads = 2\n\nheads = 2\n", "job.ini:3", "line 1 already"),
+                                 ("[run]\nheads = 2\n", "job.ini:1", "section"), ("--heads = 2\n", "job.ini:1", "dashes"),
+                                 ("backward = maybe\n", "job.ini:1", "neither true nor false"),
+                                 ("heads = 2 # few\n", "job.ini:1", "--heads '2 # few'", "a line of its own"),
+                                 ('json = "r.json\n', "job.ini:1", "quote"), ("config = other.ini\n", "job.ini:1", "config"),
+                                 ("dtype = fp12\n", "job.ini:1", "fp12"), ("world-size = 2\n", "job.ini:1", "world-size")]:
             with self.subTest(text):
                 with open(self.path("job.ini"), "w") as file:
                     file.write(text)
-                self.assert_refused(alone("run", "--config", self.path("job.ini")), fragment)
+                self.assert_refused(alone("run", "--config", self.path("job.ini")), *fragments)
 
     def test_a_full_standard_output_is_an_error(self):
         with open("/dev/full", "w") as full:

@@ -41,7 +41,7 @@ ROOMS = {
 
 # Public headers, by the room whose names they declare.
 HEADERS = {
-    "core": ["error", "tensor", "version"],
+    "core": ["error", "file", "tensor", "version"],
     "device": ["device"],
     "problem": ["mask", "problem", "layout", "topology"],
     "schedule": ["schedule"],

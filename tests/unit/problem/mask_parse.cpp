@@ -27,9 +27,12 @@ std::string refusal(const std::string& text, std::int64_t seq_len = 10) {
 
 // A file in the current directory that lives as long as this.
 struct TemporaryFile {
-  std::string path = "orrery-mask-" + std::to_string(getpid()) + ".txt";
+  std::string path;
 
-  explicit TemporaryFile(const std::string& contents) { std::ofstream(path) << contents; }
+  explicit TemporaryFile(const std::string& contents, const std::string& end = ".txt")
+      : path("orrery-mask-" + std::to_string(getpid()) + end) {
+    std::ofstream(path) << contents;
+  }
   ~TemporaryFile() { std::remove(path.c_str()); }
 };
 
@@ -109,7 +112,8 @@ TEST_CASE("document lengths come from a file, separated by commas or white space
 }
 
 TEST_CASE("a file that holds no document lengths is refused") {
-  CHECK_THAT(refusal("documents:@missing-file"), ContainsSubstring("\"documents:@missing-file\" cannot be read"));
+  CHECK_THAT(refusal("documents:@missing-file"),
+             ContainsSubstring("\"documents:@missing-file\" cannot be read: No such file"));
   CHECK_THAT(refusal("documents:@"), ContainsSubstring("cannot be read"));
   CHECK_THAT(refusal("documents:@/"), ContainsSubstring("cannot be read"));
   for (const char* contents : {"", "\n", "3,,7", "3,7,", "three", "3;7", "-3,13",
@@ -118,9 +122,58 @@ TEST_CASE("a file that holds no document lengths is refused") {
     const TemporaryFile file(contents);
     CHECK_THAT(refusal("documents:@" + file.path), ContainsSubstring("is not a whole number of tokens"));
   }
-  const TemporaryFile file("3,8");
-  CHECK_THAT(refusal("documents:@" + file.path),
-             ContainsSubstring("sum to more than the sequence, which has 10 tokens"));
+}
+
+TEST_CASE("a refusal of a file of documents says line, column and by how much") {
+  const auto of_file = [](const std::string& contents, const std::string& value = "documents:@") {
+    const TemporaryFile file(contents);
+    return refusal(value + file.path);
+  };
+  CHECK_THAT(of_file("3\n 2, x,5\n"), ContainsSubstring("\"x\" in \"orrery-mask-") &&
+                                          ContainsSubstring("line 2, column 5, is not a whole number of tokens"));
+  CHECK_THAT(of_file("3\n\n-7"), ContainsSubstring("\"-7\"") && ContainsSubstring("line 3, column 1, is not a whole"));
+  CHECK_THAT(of_file("1 99999999999999999999"), ContainsSubstring("line 1, column 3, is too large"));
+  CHECK_THAT(of_file("9223372036854775807\n1"), ContainsSubstring("sum to more than 9223372036854775807"));
+  CHECK_THAT(of_file("3\n8\n2\n"),
+             ContainsSubstring("sum to 13, 3 more than the sequence, which has 10 tokens; the one in ") &&
+                 ContainsSubstring("line 2, column 1, passes its end"));
+  CHECK_THAT(of_file("3\n5\n"), ContainsSubstring("sum to 8, 2 less than the sequence, which has 10 tokens"));
+  CHECK_THAT(of_file("0 4 10"), ContainsSubstring("offsets, as these seem to be, are read by documents:offsets@FILE"));
+}
+
+TEST_CASE("offsets of documents are taken when told so") {
+  for (const char* contents : {"0,3,3,10", "0\n3\n3\n10\n"}) {
+    const TemporaryFile file(contents);
+    CHECK(Mask::parse("documents:offsets@" + file.path + "+causal", 10).text() == "causal+documents:3,0,7");
+  }
+  CHECK(Mask::parse("documents:offsets:0,4,10", 10).text() == "documents:4,6");
+  CHECK(Mask::parse("documents:offsets:0,0", 0).text() == "documents:0");
+  CHECK(Mask::parse("documents:offsets:0", 0).text() == "documents:0");
+  const auto of_file = [](const std::string& contents) {
+    const TemporaryFile file(contents);
+    return refusal("documents:offsets@" + file.path);
+  };
+  CHECK_THAT(of_file("1\n10"), ContainsSubstring("line 1, column 1, is not 0, with which offsets begin"));
+  CHECK_THAT(of_file("0\n7\n6\n10"),
+             ContainsSubstring("\"6\" in") && ContainsSubstring("line 3, column 1, is below the offset before, 7"));
+  CHECK_THAT(of_file("0 9"), ContainsSubstring("is 9, 1 less than the sequence, which has 10 tokens"));
+  CHECK_THAT(of_file("0 11"), ContainsSubstring("is 11, 1 more than the sequence"));
+  CHECK_THAT(of_file("0 -4 10"), ContainsSubstring("line 1, column 3, is not a whole number"));
+  CHECK_THAT(of_file(""), ContainsSubstring("is not a whole number"));
+  CHECK_THAT(refusal("documents:offsets:0,x"), ContainsSubstring("\"x\" in \"documents:offsets:0,x\""));
+  CHECK_THAT(refusal("documents:offsets"), ContainsSubstring("is not a whole number"));
+  CHECK_THAT(refusal("documents::10"), ContainsSubstring("\":10\" in"));
+}
+
+TEST_CASE("a file of documents may have any name: the longest that exists wins") {
+  const TemporaryFile plain("4 6"), plus("10", ".txt+causal"), odd("3 7", " a,b:c+d+.txt");
+  CHECK(Mask::parse("documents:@" + odd.path + "+causal", 10).text() == "causal+documents:3,7");
+  CHECK(Mask::parse("causal+documents:@" + odd.path, 10).text() == "causal+documents:3,7");
+  CHECK(Mask::parse("documents:@" + plain.path + "+causal", 10).text() == "documents:10");
+  CHECK(Mask::parse("documents:@" + plain.path + "+window:2", 10).text() == "window:2,0+documents:4,6");
+  CHECK(documents_file("causal+documents:offsets@" + odd.path + "+window:2") == odd.path);
+  CHECK(documents_file("documents:@missing+causal") == "missing");
+  CHECK(documents_file("documents:4,6+causal").empty());
 }
 
 TEST_CASE("text that is not a list of terms is refused") {
@@ -159,8 +212,8 @@ TEST_CASE("document lengths that do not make up the sequence are refused") {
   CHECK_THAT(refusal("documents:1,,9"), ContainsSubstring("\"\" in \"documents:1,,9\" is not a whole number"));
   CHECK_THAT(refusal("documents:1,9,"), ContainsSubstring("is not a whole number"));
   CHECK_THAT(refusal("documents:1, 9"), ContainsSubstring("\" 9\" in"));
-  CHECK_THAT(refusal("documents:4,5"), ContainsSubstring("sum to 9, but the sequence has 10 tokens"));
-  CHECK_THAT(refusal("documents:4,7"), ContainsSubstring("sum to more than the sequence, which has 10 tokens"));
+  CHECK_THAT(refusal("documents:4,5"), ContainsSubstring("sum to 9, 1 less than the sequence, which has 10 tokens"));
+  CHECK_THAT(refusal("documents:4,7"), ContainsSubstring("sum to 11, 1 more than the sequence, which has 10 tokens"));
   CHECK_THAT(refusal("documents:5,9223372036854775807"), ContainsSubstring("sum to more"));
 }
 
