@@ -348,7 +348,8 @@ void Runner::run(const AttendBackward& s) {
   const TensorView grad_key = tensor(s.grad_key_value, 0), grad_value = tensor(s.grad_key_value, 1);
   const StepTables::Attended& attended = tables_.of(current_);
   const StepFusion& fusion = fusion_[static_cast<std::size_t>(current_)];
-  for (const StepTables::Run& run : attended.runs) {  // of different keys: what the step is to all, each is to its own
+  // Runs share no keys, so a run is first or last on its own keys when the step is first or last on all of them.
+  for (const StepTables::Run& run : attended.runs) {
     const Slice keys{0, run.begin, run.tokens, 0, s.key_value.heads};
     kernels::cuda::AttendBackward call{};
     call.query = tensor(s.query, 0);
