@@ -24,11 +24,17 @@ std::vector<Pass> passes_of(const Plan& plan) {
   return {Pass::forward};
 }
 
-Extent extent_of(const Plan& plan) {
+// As devices of the kind run it whose programs were asked for; as it is planned, when those of all kinds were.
+RankProgram program_of(const Plan& plan, int rank, Pass pass, const Options& options) {
+  RankProgram program = plan.program(rank, pass);
+  return options.device == "cuda" ? fuse(program) : program;
+}
+
+Extent extent_of(const Plan& plan, const Options& options) {
   Extent extent;
   for (int rank = 0; rank < plan.topology.world_size; ++rank) {
     for (const Pass pass : passes_of(plan)) {
-      const ProgramCost costs = cost(plan.program(rank, pass), plan.problem);
+      const ProgramCost costs = cost(program_of(plan, rank, pass, options), plan.problem);
       extent.steps += costs.steps;
       extent.pairs += costs.pairs;
     }
@@ -43,6 +49,7 @@ nlohmann::ordered_json findings_json(const std::vector<Finding>& findings) {
                     {"pass", to_string(finding.pass)},
                     {"rank", finding.rank},
                     {"step", finding.step},
+                    {"fused", finding.fused},
                     {"message", finding.message}});
   }
   return list;
@@ -61,9 +68,10 @@ int check(const Options& options) {
                                .backward_keys_per_step = options.backward_keys_per_step.value_or(0)});
 
   const auto began = std::chrono::steady_clock::now();
-  const std::vector<Finding> findings = check(plan);
+  const std::vector<Finding> findings =
+      check(plan, {.planned = options.device != "cuda", .fused = options.device != "cpu"});
   const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - began).count();
-  const Extent extent = extent_of(plan);
+  const Extent extent = extent_of(plan, options);
 
   if (!options.json.empty()) {
     const nlohmann::ordered_json json = {
@@ -80,7 +88,9 @@ int check(const Options& options) {
   }
   if (options.json != "-") {
     if (options.print_rank) {
-      for (const Pass pass : passes_of(plan)) print(to_text(plan.program(*options.print_rank, pass)) + "\n");
+      for (const Pass pass : passes_of(plan)) {
+        print(to_text(program_of(plan, *options.print_rank, pass, options)) + "\n");
+      }
     }
     for (const Finding& finding : findings) print(to_text(finding) + "\n");
     if (findings.empty()) {

@@ -99,8 +99,9 @@ constexpr std::array kOptionTable = {
         "auto: ranks are what MPI says, and a launcher that says more is refused; none: this process runs alone, "
         "whatever started it (ORRERY_LAUNCHER, auto)"},
     OptionInfo{kPlacement, kMeasures, "threads", "N", "threads that compute, in each rank (ORRERY_THREADS, 1)"},
-    OptionInfo{kPlacement, kMeasures, "device", "KIND",
-               "cpu, cuda, or auto: cuda where every rank has a device whose kernels take the problem (auto)"},
+    OptionInfo{kPlacement, kPlans, "device", "KIND",
+               "cpu, cuda, or auto: cuda where every rank has a device whose kernels take the problem; of check: whose "
+               "programs are proved and printed, or auto: both are proved (auto)"},
     OptionInfo{kPlacement, kMeasures, "device-index", "N",
                "the CUDA device of every rank, or auto: by the rank's number on its host (auto)"},
     OptionInfo{kPlacement, kMeasures, "share-device", nullptr,

@@ -202,15 +202,16 @@ void read_placement(const Given& given, const Env& env, Options& options) {
   }
 }
 
-void read_device(const Given& given, const Env& env, Options& options) {
+void read_device(const Given& given, Verb verb, const Env& env, Options& options) {
   options.device = given.string("device").value_or("auto");
   if (options.device != "cpu" && options.device != "cuda" && options.device != "auto") {
     refuse("--device '", options.device, "' is none of cpu, cuda, auto");
   }
-  if (options.device == "cuda" && !has_cuda_backend()) {
+  const bool needed = options.device == "cuda" && verb != Verb::check;  // which reads programs and runs none
+  if (needed && !has_cuda_backend()) {
     refuse("--device cuda: this build has no CUDA backend; use cpu or auto");
   }
-  if (options.device == "cuda" && cuda_devices().empty()) {
+  if (needed && cuda_devices().empty()) {
     refuse("--device cuda: there is no CUDA device that this process may use; use cpu or auto");
   }
   for (const char* name : {"device-index", "share-device", "link", "sm-margin", "kernels"}) {
@@ -318,7 +319,7 @@ Command parse_command(std::span<char* const> arguments, const Env& env) {
     read_problem(given, command.options);
     read_files(given, command.options);
     read_placement(given, env, command.options);
-    read_device(given, env, command.options);
+    read_device(given, command.verb, env, command.options);
     read_rest(given, env, command.options);
     settle(command.verb, command.options);
   });

@@ -29,15 +29,19 @@ struct Finding {
   int rank = -1;
   int step = -1;  // -1: no one step
   std::string message;
+  bool fused = false;  // of the fused program, whose steps are numbered anew
 };
 std::string to_text(const Finding& finding);
 
 struct CheckOptions {
   bool needless = true;      // report steps that no result needs
   std::size_t at_most = 20;  // findings
+  // Of a plan: the programs as they are planned, which CPUs run, and fused, as CUDA devices run them.
+  bool planned = true, fused = true;
 };
 
-// Proves a plan: forward, and with options.backward the backward run after it.
+// Proves a plan: forward, and with options.backward the backward run after it. What every kind of device runs is
+// proved.
 std::vector<Finding> check(const Plan& plan, const CheckOptions& options = {});
 
 // Proves hand-written programs: one a rank, inputs and outputs recognised by kind and role. `backward` may be empty.

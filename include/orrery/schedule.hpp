@@ -70,6 +70,7 @@ struct Slice {
   std::int64_t token_begin = 0, tokens = 0;
   int head_begin = 0, heads = 0;
 
+  bool given() const { return buffer >= 0; }  // where a step may do without
   friend bool operator==(const Slice&, const Slice&) = default;
 };
 bool overlap(const Slice& a, const Slice& b);
@@ -95,6 +96,9 @@ struct Attend {
   Slice query, key_value, state;
   std::vector<Span> query_spans, key_spans;
   bool mask_free = false;
+  // Of a fused program (fuse() below).
+  bool begins = false;  // clears the state first, which need hold nothing yet
+  Slice output = {};    // when given: normalizes the state into it last, which then holds nothing any more
 };
 
 // Adds one block's share to dq, dk and dv, from the final lse (in `output`) and delta.
@@ -102,6 +106,9 @@ struct AttendBackward {
   Slice query, key_value, grad_output, output, delta, grad_query, grad_key_value;
   std::vector<Span> query_spans, key_spans;
   bool mask_free = false;
+  // Of a fused program.
+  bool begins = false;  // clears grad_key_value first
+  Slice result = {};    // when given: copies grad_key_value into it last, which then holds nothing any more
 };
 
 struct Clear {  // the neutral element: an empty state, a zero gradient, the identity of a scan
@@ -124,6 +131,7 @@ struct Normalize {  // output = state, divided by its sum, with lse
 };
 struct Delta {  // delta = rowsum(out * do)
   Slice into, output, grad_output;
+  Slice cleared = {};  // of a fused program, when given: a gradient of the queries that it clears in the same pass
 };
 
 using Step = std::variant<Exchange, Attend, AttendBackward, Clear, Merge, Add, Compose, Copy, Normalize, Delta>;
@@ -156,6 +164,13 @@ std::string_view name_of(const Step& step);
 // below 0. Throws ErrorCode::bug naming rank and step.
 void validate(const RankProgram& program, const AttentionProblem& problem);
 
+// The same program with fewer steps, each of which does more. A program clears what it adds to, adds block after block,
+// and divides or rounds the sums at the end; on a device each of these is a pass over memory. Fused, the attends that
+// meet cleared rows first begin them, and those that meet them last finish them, wherever they cover them exactly.
+//
+// The CUDA backend runs programs so; the host backend runs them as strategies write them (and runs these too).
+RankProgram fuse(const RankProgram& program);
+
 // The program as text, one line a buffer and a step; stable, for golden tests and for reading.
 std::string to_text(const RankProgram& program);
 std::string to_text(const RankProgram& program, int step);
@@ -186,7 +201,8 @@ void for_each_access(const Step& step, const Visit& visit) {
     void operator()(const Attend& s) const {
       visit(Access{s.query, kRead});
       visit(Access{s.key_value, kRead});
-      visit(Access{s.state, kUpdate});
+      visit(Access{s.state, s.begins ? kWrite : kUpdate});
+      if (s.output.given()) visit(Access{s.output, kWrite});
     }
     void operator()(const AttendBackward& s) const {
       visit(Access{s.query, kRead});
@@ -195,7 +211,8 @@ void for_each_access(const Step& step, const Visit& visit) {
       visit(Access{s.output, kRead});
       visit(Access{s.delta, kRead});
       visit(Access{s.grad_query, kUpdate});
-      visit(Access{s.grad_key_value, kUpdate});
+      visit(Access{s.grad_key_value, s.begins ? kWrite : kUpdate});
+      if (s.result.given()) visit(Access{s.result, kWrite});
     }
     void operator()(const Clear& s) const { visit(Access{s.into, kWrite}); }
     void operator()(const Merge& s) const { pair(s.into, kUpdate, s.from); }
@@ -207,6 +224,7 @@ void for_each_access(const Step& step, const Visit& visit) {
       visit(Access{s.output, kRead});
       visit(Access{s.grad_output, kRead});
       visit(Access{s.into, kWrite});
+      if (s.cleared.given()) visit(Access{s.cleared, kWrite});
     }
     void pair(const Slice& into, AccessMode mode, const Slice& from) const {
       visit(Access{from, kRead});

@@ -59,8 +59,8 @@ void check_tensor(std::string_view name, const TensorView& t, const Buffer& buff
 }
 
 struct PassRunner {
-  PassRunner(const AttentionProblem& problem, const RankProgram& rank_program)
-      : program(rank_program), dependencies(program) {
+  PassRunner(const AttentionProblem& problem, RankProgram rank_program)
+      : program(std::move(rank_program)), dependencies(program) {
     validate(program, problem);
   }
 
@@ -120,12 +120,14 @@ struct Attention::Impl {
       refuse("the plan is for ", plan.topology.world_size, " ranks, the world has ", world.world_size());
     }
     if (kAlwaysProve && world.rank() == 0) {
-      const auto findings = check(plan);
+      const auto findings = check(plan, {.planned = !on_cuda(), .fused = on_cuda()});
       if (!findings.empty()) fail(ErrorCode::bug, "the plan is not proved: ", to_text(findings.front()));
     }
     std::vector<const RankProgram*> programs;
     const auto add = [&](std::optional<PassRunner>& runner, Pass pass) {
-      runner.emplace(plan.problem, plan.program(world.rank(), pass));
+      RankProgram program = plan.program(world.rank(), pass);
+      if (on_cuda()) program = fuse(program);
+      runner.emplace(plan.problem, std::move(program));
       programs.push_back(&runner->program);
       cuda::ScratchBytes bytes;
       if (on_cuda()) {

@@ -61,11 +61,15 @@ struct StepText {
            (s.mask_free ? " mask-free" : "");
   }
   std::string operator()(const Attend& s) const {
-    return slice(s.query) + " x " + slice(s.key_value) + " into " + slice(s.state) + positions(s);
+    return slice(s.query) + " x " + slice(s.key_value) + " into " + slice(s.state) + positions(s) +
+           fused(s.begins, s.output);
   }
   std::string operator()(const AttendBackward& s) const {
     return slice(s.query) + " x " + slice(s.key_value) + " into " + slice(s.grad_query) + " and " +
-           slice(s.grad_key_value) + positions(s);
+           slice(s.grad_key_value) + positions(s) + fused(s.begins, s.result);
+  }
+  std::string fused(bool begins, const Slice& results) const {
+    return std::string(begins ? ", begins" : "") + (results.given() ? ", ends in " + slice(results) : "");
   }
   std::string operator()(const Clear& s) const { return slice(s.into); }
   std::string operator()(const Merge& s) const { return slice(s.from) + " into " + slice(s.into); }
@@ -74,7 +78,8 @@ struct StepText {
   std::string operator()(const Copy& s) const { return slice(s.from) + " to " + slice(s.into); }
   std::string operator()(const Normalize& s) const { return slice(s.state) + " to " + slice(s.into); }
   std::string operator()(const Delta& s) const {
-    return slice(s.output) + " . " + slice(s.grad_output) + " to " + slice(s.into);
+    return slice(s.output) + " . " + slice(s.grad_output) + " to " + slice(s.into) +
+           (s.cleared.given() ? ", clears " + slice(s.cleared) : "");
   }
 };
 

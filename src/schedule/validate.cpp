@@ -110,6 +110,9 @@ class Validator {
     check_attend(s);
     kind(s.state, BufferKind::state);
     same_shape(s.query, s.state);
+    if (!s.output.given()) return;
+    kind(s.output, BufferKind::output);
+    same_shape(s.query, s.output);
   }
   void check(const AttendBackward& s) const {
     check_attend(s);
@@ -123,6 +126,12 @@ class Validator {
     for (const Slice* sum : {&s.grad_query, &s.grad_key_value}) {
       if (buffer(*sum).dtype != Dtype::fp32)
         bad(to_text(program_, *sum), " accumulates in ", to_string(buffer(*sum).dtype));
+    }
+    if (!s.result.given()) return;
+    pair(s.result, s.grad_key_value);
+    if (buffer(s.result).dtype != buffer(s.key_value).dtype) {
+      bad(to_text(program_, s.result), " is ", to_string(buffer(s.result).dtype), ", the keys are ",
+          to_string(buffer(s.key_value).dtype));
     }
   }
   void check(const Clear&) const {}
@@ -155,6 +164,12 @@ class Validator {
     kind(s.grad_output, BufferKind::grad_output);
     same_shape(s.into, s.output);
     same_shape(s.into, s.grad_output);
+    if (!s.cleared.given()) return;
+    kind(s.cleared, BufferKind::grad_query);
+    same_shape(s.into, s.cleared);
+    if (buffer(s.cleared).dtype != Dtype::fp32) {
+      bad(to_text(program_, s.cleared), " is cleared beside fp32 rows, and is ", to_string(buffer(s.cleared).dtype));
+    }
   }
 
   const RankProgram& program_;

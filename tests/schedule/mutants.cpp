@@ -30,6 +30,16 @@ using test::Programs;
 // Strategies and their keys_per_step: the ring with a block a step, and with blocks taken together.
 constexpr std::pair<const char*, std::int64_t> kStrategies[] = {{"ring", 0}, {"ring", 24}, {"gather", 0}};
 
+// As CPUs run it, and as CUDA devices do.
+Programs programs_of(const Plan& plan, Pass pass, bool fused) {
+  Programs programs;
+  for (int rank = 0; rank < plan.topology.world_size; ++rank) {
+    const RankProgram program = plan.program(rank, pass);
+    programs.push_back(fused ? fuse(program) : program);
+  }
+  return programs;
+}
+
 }  // namespace
 
 TEST_CASE("no mutant that changes the result passes") {
@@ -42,19 +52,17 @@ TEST_CASE("no mutant that changes the result passes") {
         const AttentionProblem problem = problem_of(mask);
         const Plan plan = make_plan(problem, Topology::single_node(3),
                                     {layout_name, strategy, true, true, keys_per_step, keys_per_step});
-        Programs forward, backward;
-        for (int rank = 0; rank < 3; ++rank) {
-          forward.push_back(plan.program(rank, Pass::forward));
-          backward.push_back(plan.program(rank, Pass::backward));
-        }
+        const bool fused = random() % 2 == 0;
+        const Programs forward = programs_of(plan, Pass::forward, fused);
+        const Programs backward = programs_of(plan, Pass::backward, fused);
         REQUIRE(test::naive_is_right(problem, plan.layout, forward, backward));
-        for (int n = 0; n < 150; ++n) {
+        for (int n = 0; n < 200; ++n) {
           Programs mutant_forward = forward, mutant_backward = backward;
           if (!mutate(random() % 2 ? mutant_forward : mutant_backward, random)) continue;
           ++tried;
           const bool passed = check(problem, plan.layout, mutant_forward, mutant_backward, {.needless = false}).empty();
           const bool right = test::naive_is_right(problem, plan.layout, mutant_forward, mutant_backward);
-          INFO(strategy << " " << layout_name << " " << mask << " mutant " << n);
+          INFO(strategy << " " << layout_name << " " << mask << (fused ? " fused" : "") << " mutant " << n);
           REQUIRE((right || !passed));
           (right ? harmless_passed : harmful_found)[passed]++;
         }
@@ -70,14 +78,11 @@ TEST_CASE("no mutant that changes the result passes") {
 TEST_CASE("every step of a proved program is needed: dropping any one is found") {
   for (const auto& [strategy, keys_per_step] : kStrategies) {
     for (const char* mask : {"full", "causal", "causal+window:5"}) {
+      const bool fused = mask == std::string_view("causal");
       const AttentionProblem problem = problem_of(mask);
       const Plan plan =
           make_plan(problem, Topology::single_node(3), {"zigzag", strategy, true, true, keys_per_step, keys_per_step});
-      Programs forward, backward;
-      for (int rank = 0; rank < 3; ++rank) {
-        forward.push_back(plan.program(rank, Pass::forward));
-        backward.push_back(plan.program(rank, Pass::backward));
-      }
+      Programs forward = programs_of(plan, Pass::forward, fused), backward = programs_of(plan, Pass::backward, fused);
       for (Programs* pass : {&forward, &backward}) {
         for (std::size_t rank = 0; rank < 3; ++rank) {
           for (std::size_t step = 0; step < (*pass)[rank].steps.size(); ++step) {

@@ -22,8 +22,10 @@ inline Slice* any_slice(Step& step, std::mt19937& random) {
           for (Transfer& t : s.receives) slices.push_back(&t.slice);
         } else if constexpr (std::is_same_v<S, Attend>) {
           slices = {&s.query, &s.key_value, &s.state};
+          if (s.output.given()) slices.push_back(&s.output);
         } else if constexpr (std::is_same_v<S, AttendBackward>) {
           slices = {&s.query, &s.key_value, &s.grad_output, &s.output, &s.delta, &s.grad_query, &s.grad_key_value};
+          if (s.result.given()) slices.push_back(&s.result);
         } else if constexpr (std::is_same_v<S, Clear>) {
           slices = {&s.into};
         } else if constexpr (std::is_same_v<S, Compose>) {
@@ -44,7 +46,7 @@ inline bool mutate(Programs& programs, std::mt19937& random) {
   auto& steps = program.steps;
   const std::size_t i = random() % steps.size(), j = random() % steps.size();
   const auto at = [&](std::size_t index) { return steps.begin() + static_cast<std::ptrdiff_t>(index); };
-  switch (random() % 7) {
+  switch (random() % 8) {
     case 0:
       steps.erase(at(i));
       return true;
@@ -77,6 +79,21 @@ inline bool mutate(Programs& programs, std::mt19937& random) {
       Slice* slice = any_slice(steps[i], random);
       if (slice == nullptr) return false;
       slice->token_begin += random() % 2 ? 1 : -1;
+      return true;
+    }
+    case 6: {  // wrong fusion
+      auto* attend = std::get_if<Attend>(&steps[i]);
+      auto* backward = std::get_if<AttendBackward>(&steps[i]);
+      if (auto* delta = std::get_if<Delta>(&steps[i])) delta->cleared = {};
+      if (attend == nullptr && backward == nullptr) return std::holds_alternative<Delta>(steps[i]);
+      if (random() % 2 == 0) {
+        bool& begins = attend ? attend->begins : backward->begins;
+        begins = !begins;
+        return true;
+      }
+      Slice& results = attend ? attend->output : backward->result;
+      if (!results.given()) return false;
+      results = {};
       return true;
     }
     default: {  // wrong buffer

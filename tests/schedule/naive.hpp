@@ -110,11 +110,18 @@ class NaiveRank {
 
   void run(const Exchange&) {}
   void run(const Attend& s) {
+    if (s.begins) run(Clear{s.state});
     pairs(s, [&](auto a, auto b, int h, int kv) {
       add_term(row(s.state, a, h), {&row(s.query, a, h), &row(s.key_value, b, kv)});
     });
+    if (s.output.given()) finish(s.output, s.state);
+  }
+  void finish(const Slice& into, const Slice& from) {
+    assign(into, from);
+    rows(from, [&](auto t, int h) { row(from, t, h) = {}; });
   }
   void run(const AttendBackward& s) {
+    if (s.begins) run(Clear{s.grad_key_value});
     pairs(s, [&](auto a, auto b, int h, int kv) {
       const auto all = {&std::as_const(row(s.query, a, h)), &std::as_const(row(s.key_value, b, kv)),
                         &std::as_const(row(s.grad_output, a, h)), &std::as_const(row(s.output, a, h)),
@@ -122,6 +129,7 @@ class NaiveRank {
       add_term(row(s.grad_query, a, h), all);
       add_term(row(s.grad_key_value, b, kv), all);
     });
+    if (s.result.given()) finish(s.result, s.grad_key_value);
   }
   void run(const Clear& s) {
     rows(s.into, [&](auto t, int h) { row(s.into, t, h) = {false, {}}; });
@@ -137,6 +145,7 @@ class NaiveRank {
       add_term(delta, {&row(s.output, t, h), &row(s.grad_output, t, h)});
       row(s.into, t, h) = delta;
     });
+    if (s.cleared.given()) run(Clear{s.cleared});
   }
   void sum(const Slice& into, const Slice& from) {
     rows(into, [&](auto t, int h) {

@@ -1,6 +1,7 @@
 // Programs written by hand, on real memory: partial states merged after queries moved, and ordered scans, forward and
 // reversed. The same programs are proved in tests/schedule/programs.cpp.
 #include <cmath>
+#include <cstring>
 #include <map>
 #include <string>
 #include <vector>
@@ -20,7 +21,7 @@ namespace {
 
 // Runs one rank's program; `bound` gives the tensors of its inputs and outputs by name.
 void run_program(World& world, const AttentionProblem& problem, const RankProgram& program,
-                 const std::map<std::string, BufferMemory>& bound) {
+                 const std::map<std::string, BufferMemory>& bound, double timeout_seconds = 30) {
   const RankProgram* programs[] = {&program};
   const Arena arena(problem, programs);
   std::vector<std::byte> bytes(arena.bytes() + host::HostBackend::scratch_bytes(problem, program, 1) + 64,
@@ -37,7 +38,7 @@ void run_program(World& world, const AttentionProblem& problem, const RankProgra
   ThreadPool pool(1);
   const Dependencies dependencies(program);
   host::HostBackend backend(problem, program, dependencies, memory, std::span(base, space).subspan(arena.bytes()),
-                            world.link(), pool, 30);
+                            world.link(), pool, timeout_seconds);
   Executor(program, backend).run();
 }
 
@@ -82,6 +83,75 @@ TEST_CASE("queries move, partial states come back and are merged: the result is 
         }
       });
     }
+  }
+}
+
+TEST_CASE("a fused program gives the bits of the program that it was made from") {
+  for (const char* strategy : {"ring", "gather"}) {
+    for (int world_size : {1, 2, 3}) {
+      const AttentionProblem problem = problem_of(71, "causal+documents:30,0,41");
+      const Plan plan = make_plan(problem, Topology::single_node(world_size), {"zigzag", strategy, true, false});
+      run_in_process(world_size, {.timeout_seconds = 60}, [&](World& world) {
+        const int rank = world.rank();
+        const auto tensor = [&](int heads, std::int64_t width) {
+          return OwnedTensor(Dtype::fp32, 1, plan.layout.tokens(rank), heads, width, 0);
+        };
+        struct Results {
+          OwnedTensor out, lse, dq, dk, dv;
+        };
+        const OwnedTensor q = tensor(4, 8), k = tensor(2, 8), v = tensor(2, 8), grad_out = tensor(4, 8);
+        generate(q.view(), Generated::query, 7, plan.layout.shard(rank));
+        generate(k.view(), Generated::key, 7, plan.layout.shard(rank));
+        generate(v.view(), Generated::value, 7, plan.layout.shard(rank));
+        generate(grad_out.view(), Generated::grad_out, 7, plan.layout.shard(rank));
+        const auto run = [&](bool fused) {
+          Results r{tensor(4, 8), tensor(4, 1), tensor(4, 8), tensor(2, 8), tensor(2, 8)};
+          for (Pass pass : {Pass::forward, Pass::backward}) {
+            const RankProgram program = plan.program(rank, pass);
+            run_program(world, problem, fused ? fuse(program) : program,
+                        {{"query", {q.view()}},
+                         {"key_value", {k.view(), v.view()}},
+                         {"grad_output", {grad_out.view()}},
+                         {"output", {r.out.view(), r.lse.view()}},
+                         {"grad_query", {r.dq.view()}},
+                         {"grad_key_value", {r.dk.view(), r.dv.view()}}});
+          }
+          return r;
+        };
+        const Results planned = run(false), fused = run(true);
+        const auto same = [](const OwnedTensor& a, const OwnedTensor& b) {
+          const std::size_t bytes = static_cast<std::size_t>(a.view().elements()) * sizeof(float);
+          return std::memcmp(a.view().data, b.view().data, bytes) == 0;
+        };
+        if (!same(planned.out, fused.out) || !same(planned.lse, fused.lse) || !same(planned.dq, fused.dq) ||
+            !same(planned.dk, fused.dk) || !same(planned.dv, fused.dv)) {
+          throw std::runtime_error("the fused program gives other bits");
+        }
+      });
+    }
+  }
+}
+
+TEST_CASE("where the checker finds a deadlock, the host backend runs into its deadline") {
+  const AttentionProblem problem = problem_of(24, "full");
+  const Layout layout = Layout::make("contiguous", problem.mask, 2);
+  const auto programs = crossed_lanes(problem, layout);  // proved to deadlock in tests/schedule/orders.cpp
+  const auto run = [&] {
+    run_in_process(2, {.timeout_seconds = 60}, [&](World& world) {
+      const auto tensor = [&](int heads, std::int64_t width) {
+        return OwnedTensor(Dtype::fp32, 1, 12, heads, width, 0);
+      };
+      const OwnedTensor q = tensor(4, 8), k = tensor(2, 8), v = tensor(2, 8), out = tensor(4, 8), lse = tensor(4, 1);
+      run_program(world, problem, programs[static_cast<std::size_t>(world.rank())],
+                  {{"query", {q.view()}}, {"key_value", {k.view(), v.view()}}, {"output", {out.view(), lse.view()}}},
+                  0.2);
+    });
+  };
+  try {
+    run();
+    FAIL("it came to its end");
+  } catch (const Error& error) {
+    REQUIRE(error.code() == ErrorCode::peer);
   }
 }
 

@@ -35,6 +35,7 @@ std::string_view to_string(Fault fault) {
 std::string to_text(const Finding& f) {
   std::string where = concat(to_string(f.fault), ": ", to_string(f.pass), " rank ", f.rank);
   if (f.step >= 0) where += concat(" step ", f.step);
+  if (f.fused) where += " (fused)";
   return where + ": " + f.message;
 }
 
@@ -124,7 +125,19 @@ std::vector<Finding> check(const Plan& plan, const CheckOptions& options) {
     forward.push_back(plan.program(rank, Pass::forward));
     if (plan.options.backward) backward.push_back(plan.program(rank, Pass::backward));
   }
-  return check(plan.problem, plan.layout, forward, backward, options);
+  std::vector<Finding> findings;
+  if (options.planned) findings = check(plan.problem, plan.layout, forward, backward, options);
+  if (!options.fused || findings.size() >= options.at_most) return findings;
+
+  for (std::vector<RankProgram>* programs : {&forward, &backward}) {
+    for (RankProgram& program : *programs) program = fuse(program);
+  }
+  for (Finding& finding : check(plan.problem, plan.layout, forward, backward, options)) {
+    if (findings.size() == options.at_most) break;
+    finding.fused = true;
+    findings.push_back(std::move(finding));
+  }
+  return findings;
 }
 
 }  // namespace orrery

@@ -194,10 +194,12 @@ Share share_of(const Cell& cell) {
 }  // namespace
 
 void Effects::apply(const Attend& s) {
+  if (s.begins) clear(s.state);
   visit_blocks(s, [&](const Cell& queries, const Cell& keys) {
     fold_rows(corresponding(s.state, s.query, queries), shifted(queries.value.identity, s.state, s.query),
               share_of(keys), false);
   });
+  if (s.output.given()) finish(s.output, s.state);
 }
 
 void Effects::expect_rows_of(const Slice& rows, const Slice& query, const Identity& identity) {
@@ -213,6 +215,7 @@ void Effects::expect_rows_of(const Slice& rows, const Slice& query, const Identi
 
 void Effects::apply(const AttendBackward& s) {
   const int group = context_.problem.group();
+  if (s.begins) clear(s.grad_key_value);
   visit_blocks(s, [&](const Cell& queries, const Cell& keys) {
     const Identity& id = queries.value.identity;
     for (const Slice* rows : {&s.grad_output, &s.output, &s.delta}) {
@@ -225,13 +228,20 @@ void Effects::apply(const AttendBackward& s) {
     fold_rows(corresponding(s.grad_key_value, s.key_value, kv),
               shifted(keys.value.identity, s.grad_key_value, s.key_value), share_of(queries), true);
   });
+  if (s.result.given()) finish(s.result, s.grad_key_value);
 }
 
-void Effects::apply(const Clear& s) {
+void Effects::clear(const Slice& into) {
   Provenance empty;
   empty.written = true;
   empty.writer = node_;
-  memory(s.into).write(s.into, std::move(empty));
+  memory(into).write(into, std::move(empty));
+}
+
+// The last an attend does to rows that it owns; it need not store them, and nobody may count on what they hold.
+void Effects::finish(const Slice& into, const Slice& rows) {
+  copy(into, rows);
+  memory(rows).write(rows, {});
 }
 
 void Effects::accumulate(const Slice& into, const Slice& from) {
@@ -287,6 +297,7 @@ void Effects::apply(const Delta& s) {
     context_.lineage.used(cell.value.writer, node_);
     memory(s.into).write(corresponding(s.into, s.output, cell), std::move(rows));
   }
+  if (s.cleared.given()) clear(s.cleared);
 }
 
 void Effects::apply(const Compose& s) {

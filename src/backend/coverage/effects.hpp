@@ -87,7 +87,7 @@ class Effects {
   void apply(const Exchange&) {}
   void apply(const Attend& s);
   void apply(const AttendBackward& s);
-  void apply(const Clear& s);
+  void apply(const Clear& s) { clear(s.into); }
   void apply(const Merge& s) { accumulate(s.into, s.from); }
   void apply(const Add& s) { accumulate(s.into, s.from); }
   void apply(const Compose& s);
@@ -95,6 +95,8 @@ class Effects {
   void apply(const Normalize& s) { copy(s.into, s.state); }
   void apply(const Delta& s);
 
+  void clear(const Slice& into);
+  void finish(const Slice& into, const Slice& rows);
   void accumulate(const Slice& into, const Slice& from);
   void copy(const Slice& into, const Slice& from);
 

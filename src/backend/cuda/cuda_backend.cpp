@@ -5,7 +5,6 @@
 #include <algorithm>
 #include <utility>
 
-#include "backend/cuda/fusion.hpp"
 #include "backend/cuda/gaps.hpp"
 #include "backend/cuda/step_tables.hpp"
 #include "backend/memory/exchanges.hpp"
@@ -118,14 +117,13 @@ class Runner final : public CudaBackend {
   const CudaOptions options_;
   const StreamLink& link_;
   const std::vector<BufferMemory> memory_;
-  const std::vector<StepFusion> fusion_;
   const std::vector<Slice> gaps_;
   const StepTables tables_;
   const Scratch scratch_;
   const ScratchPlan places_;
   const StreamHandle stream_;
   Event origin_{Timing::on}, finished_{Timing::on};
-  std::vector<std::unique_ptr<Computed>> computed_;  // by step; null for exchanges and skipped steps
+  std::vector<std::unique_ptr<Computed>> computed_;  // by step; null for exchanges
   std::vector<int> exchange_of_step_, step_of_exchange_;
   std::vector<int> behind_;  // by exchange: the last computing step it depends on, or -1
   std::unique_ptr<StreamSession> session_;
@@ -148,7 +146,6 @@ Runner::Runner(const AttentionProblem& problem, const RankProgram& program, cons
       options_(options),
       link_(link),
       memory_(std::move(memory)),
-      fusion_(fuse(program)),
       gaps_(gaps(program)),
       tables_(problem, program),
       scratch_(scratch),
@@ -170,14 +167,10 @@ Runner::Runner(const AttentionProblem& problem, const RankProgram& program, cons
       step_of_exchange_.push_back(static_cast<int>(i));
       continue;
     }
-    if (fusion_[i].skipped) continue;
     computed_[i] = std::make_unique<Computed>();
-    for (int source : {static_cast<int>(i), fusion_[i].clear, fusion_[i].finish}) {
-      if (source < 0) continue;
-      for (int earlier : dependencies.of(source)) {
-        const int e = exchange_of_step_[static_cast<std::size_t>(earlier)];
-        if (e >= 0 && earlier < static_cast<int>(i)) computed_[i]->joins.push_back(e);
-      }
+    for (int earlier : dependencies.of(static_cast<int>(i))) {
+      const int e = exchange_of_step_[static_cast<std::size_t>(earlier)];
+      if (e >= 0) computed_[i]->joins.push_back(e);
     }
   }
   for (int step : step_of_exchange_) behind_.push_back(last_computed(step));
@@ -213,7 +206,6 @@ void Runner::issue(int step) {
     naming(e, [&] { session_->start(e, ready.handle()); });
     return;
   }
-  if (fusion_[index].skipped) return;
   const Computed& computed = *computed_[index];
   for (int exchange : computed.joins) join(exchange);
   current_ = step;
@@ -227,11 +219,6 @@ int Runner::last_computed(int step) const {
   int last = -1;
   for (int earlier : dependencies_.of(step)) {
     if (computed_[static_cast<std::size_t>(earlier)]) last = std::max(last, earlier);
-    if (!fusion_[static_cast<std::size_t>(earlier)].skipped) continue;
-    for (int i = last + 1; i < step; ++i) {  // who has taken it over
-      const StepFusion& note = fusion_[static_cast<std::size_t>(i)];
-      if (note.finish == earlier || note.clear == earlier) last = i;
-    }
   }
   return last;
 }
@@ -286,16 +273,8 @@ StepTimes Runner::times(int step) const {
     times.ended = moved.ended;
     return times;
   }
-  if (const auto& computed = computed_[index]) {
-    times.began = computed->began.seconds_since(origin_.handle());
-    times.ended = computed->ended.seconds_since(origin_.handle());
-    return times;
-  }
-  for (std::size_t before = index; before-- > 0;) {  // a step that others have taken over takes no time of its own
-    if (!computed_[before]) continue;
-    times.began = times.ended = computed_[before]->ended.seconds_since(origin_.handle());
-    break;
-  }
+  times.began = computed_[index]->began.seconds_since(origin_.handle());
+  times.ended = computed_[index]->ended.seconds_since(origin_.handle());
   return times;
 }
 
@@ -317,7 +296,6 @@ kernels::cuda::KeyRanges Runner::ranges(const StepTables::Attended& attended, co
 void Runner::run(const Attend& s) {
   const TensorView key = tensor(s.key_value, 0), value = tensor(s.key_value, 1);
   const StepTables::Attended& attended = tables_.of(current_);
-  const StepFusion& fusion = fusion_[static_cast<std::size_t>(current_)];
   for (std::size_t i = 0; i < attended.runs.size(); ++i) {
     const StepTables::Run& run = attended.runs[i];
     const Slice keys{0, run.begin, run.tokens, 0, s.key_value.heads};
@@ -330,11 +308,11 @@ void Runner::run(const Attend& s) {
     call.row_sum = tensor(s.state, 2);
     call.key_ranges = ranges(attended, run);
     call.scale = static_cast<float>(problem_.effective_scale());
-    call.first = fusion.clear >= 0 && i == 0;
-    call.last = fusion.finish >= 0 && i + 1 == attended.runs.size();
+    call.first = s.begins && i == 0;
+    call.last = s.output.given() && i + 1 == attended.runs.size();
     if (call.last) {
-      call.out = tensor(fusion.output, 0);
-      call.lse = tensor(fusion.output, 1);
+      call.out = tensor(s.output, 0);
+      call.lse = tensor(s.output, 1);
     }
     call.sm_margin = options_.sm_margin;
     call.kernels = kernels_asked(options_.portable_kernels);
@@ -347,7 +325,6 @@ void Runner::run(const AttendBackward& s) {
   const TensorView key = tensor(s.key_value, 0), value = tensor(s.key_value, 1);
   const TensorView grad_key = tensor(s.grad_key_value, 0), grad_value = tensor(s.grad_key_value, 1);
   const StepTables::Attended& attended = tables_.of(current_);
-  const StepFusion& fusion = fusion_[static_cast<std::size_t>(current_)];
   // Runs share no keys, so a run is first or last on its own keys when the step is first or last on all of them.
   for (const StepTables::Run& run : attended.runs) {
     const Slice keys{0, run.begin, run.tokens, 0, s.key_value.heads};
@@ -363,11 +340,11 @@ void Runner::run(const AttendBackward& s) {
     call.grad_value = rows(grad_value, keys);
     call.key_ranges = ranges(attended, run);
     call.scale = static_cast<float>(problem_.effective_scale());
-    call.first = fusion.clear >= 0;
-    call.last = fusion.finish >= 0;
+    call.first = s.begins;
+    call.last = s.result.given();
     if (call.last) {
-      call.key_out = rows(tensor(fusion.output, 0), keys);
-      call.value_out = rows(tensor(fusion.output, 1), keys);
+      call.key_out = rows(tensor(s.result, 0), keys);
+      call.value_out = rows(tensor(s.result, 1), keys);
     }
     call.deterministic = options_.deterministic;
     call.sm_margin = options_.sm_margin;
@@ -379,10 +356,8 @@ void Runner::run(const AttendBackward& s) {
 
 void Runner::run(const Delta& s) {
   const TensorView out = tensor(s.output, 0), grad_out = tensor(s.grad_output, 0), delta = tensor(s.into, 0);
-  const int clear = fusion_[static_cast<std::size_t>(current_)].clear;
-  if (clear < 0) return kernels::cuda::delta(out, grad_out, delta, stream_);
-  const Slice& cleared = std::get<Clear>(program_.steps[static_cast<std::size_t>(clear)]).into;
-  kernels::cuda::delta_and_clear(out, grad_out, delta, tensor(cleared, 0), stream_);
+  if (!s.cleared.given()) return kernels::cuda::delta(out, grad_out, delta, stream_);
+  kernels::cuda::delta_and_clear(out, grad_out, delta, tensor(s.cleared, 0), stream_);
 }
 
 void Runner::run(const Clear& s) {

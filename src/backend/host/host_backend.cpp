@@ -114,6 +114,7 @@ StepTimes HostBackend::times(int step) const {
 }
 
 void HostBackend::run(const Attend& s) {
+  if (s.begins) run(Clear{s.state});
   const TensorView key = tensor(s.key_value, 0), value = tensor(s.key_value, 1);
   for (const KeyRun& run : key_runs_[static_cast<std::size_t>(current_)]) {
     const Slice keys{0, run.begin, run.tokens, 0, s.key_value.heads};
@@ -123,9 +124,11 @@ void HostBackend::run(const Attend& s) {
                              static_cast<float>(problem_.effective_scale())},
                             pool_, kernel_scratch_);
   }
+  if (s.output.given()) run(Normalize{s.output, s.state});
 }
 
 void HostBackend::run(const AttendBackward& s) {
+  if (s.begins) run(Clear{s.grad_key_value});
   const TensorView key = tensor(s.key_value, 0), value = tensor(s.key_value, 1);
   const TensorView grad_key = tensor(s.grad_key_value, 0), grad_value = tensor(s.grad_key_value, 1);
   for (const KeyRun& run : key_runs_[static_cast<std::size_t>(current_)]) {
@@ -137,6 +140,7 @@ void HostBackend::run(const AttendBackward& s) {
          s.mask_free ? nullptr : key_ranges_.data(), static_cast<float>(problem_.effective_scale())},
         pool_, kernel_scratch_);
   }
+  if (s.result.given()) run(Copy{s.result, s.grad_key_value});
 }
 
 void HostBackend::run(const Clear& s) {
@@ -180,6 +184,7 @@ void HostBackend::run(const Normalize& s) {
 
 void HostBackend::run(const Delta& s) {
   kernels::delta(tensor(s.output, 0), tensor(s.grad_output, 0), tensor(s.into, 0), pool_);
+  if (s.cleared.given()) run(Clear{s.cleared});
 }
 
 }  // namespace orrery::host

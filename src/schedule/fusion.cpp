@@ -1,11 +1,17 @@
-#include "backend/cuda/fusion.hpp"
-
+// Fusion: from a program to the same program with fewer steps.
+//
+// Where the attends that touch cleared rows first cover them exactly, they begin these rows, and nobody need clear
+// them. Where those that touch rows last cover exactly what is normalized or copied, they write the results themselves.
+// The rows are those that a block owns alone: a state forward, the gradients of keys backward. The gradient of the
+// queries, to which all blocks add, is cleared by the step that finds delta, which passes over rows of the same shape.
 #include <algorithm>
 #include <cstddef>
 #include <utility>
 #include <variant>
 
-namespace orrery::cuda {
+#include "orrery/schedule.hpp"
+
+namespace orrery {
 namespace {
 
 std::int64_t area(const Slice& slice) {
@@ -76,47 +82,60 @@ bool touched(const RankProgram& program, const Slice& rows, int begin, int end) 
 class Fusion {
  public:
   explicit Fusion(const RankProgram& program)
-      : program_(program), count_(static_cast<int>(program.steps.size())), notes_(program.steps.size()) {}
+      : program_(program), count_(static_cast<int>(program.steps.size())), left_out_(program.steps.size()) {
+    fused_ = program;
+  }
 
-  std::vector<StepFusion> find() && {
+  RankProgram run() && {
     for (int i = 0; i < count_; ++i) {
       const Step& step = step_of(program_, i);
       if (const auto* clear = std::get_if<Clear>(&step)) begin(i, clear->into);
       if (const auto* normalize = std::get_if<Normalize>(&step)) finish(i, normalize->into, normalize->state);
       if (const auto* copy = std::get_if<Copy>(&step)) finish(i, copy->into, copy->from);
     }
-    return std::move(notes_);
+    std::vector<Step> steps;
+    for (int i = 0; i < count_; ++i) {
+      if (!left_out_[static_cast<std::size_t>(i)]) steps.push_back(std::move(fused(i)));
+    }
+    fused_.steps = std::move(steps);
+    return std::move(fused_);
   }
 
  private:
-  StepFusion& note(int i) { return notes_[static_cast<std::size_t>(i)]; }
+  Step& fused(int i) { return fused_.steps[static_cast<std::size_t>(i)]; }
   Dtype dtype(const Slice& slice) const { return program_.buffers[static_cast<std::size_t>(slice.buffer)].dtype; }
+  void leave_out(int i) { left_out_[static_cast<std::size_t>(i)] = true; }
 
   // Step `i` clears `rows`.
   void begin(int i, const Slice& rows) {
-    std::vector<int> takers = cover(program_, rows, indices(i + 1, count_, 1));
-    if (takers.empty()) takers = delta_beside(i, rows);
-    for (int taker : takers) note(taker).clear = i;
-    note(i).skipped = !takers.empty();
+    const std::vector<int> firsts = cover(program_, rows, indices(i + 1, count_, 1));
+    for (int attend : firsts) {
+      if (auto* forward = std::get_if<Attend>(&fused(attend))) forward->begins = true;
+      if (auto* backward = std::get_if<AttendBackward>(&fused(attend))) backward->begins = true;
+    }
+    if (!firsts.empty() || delta_clears(i, rows)) leave_out(i);
   }
 
   // A delta that passes over rows of the same shape, between which and step `i` nobody touches what this clears.
-  std::vector<int> delta_beside(int i, const Slice& rows) {
-    if (program_.buffers[static_cast<std::size_t>(rows.buffer)].kind != BufferKind::grad_query) return {};
+  bool delta_clears(int i, const Slice& rows) {
+    const Buffer& buffer = program_.buffers[static_cast<std::size_t>(rows.buffer)];
+    if (buffer.kind != BufferKind::grad_query || buffer.dtype != Dtype::fp32) return false;
     for (int d = 0; d < count_; ++d) {
-      const auto* delta = std::get_if<Delta>(&step_of(program_, d));
-      if (delta == nullptr || note(d).clear >= 0) continue;
+      auto* delta = std::get_if<Delta>(&fused(d));
+      if (delta == nullptr || delta->cleared.given()) continue;
       if (delta->into.tokens != rows.tokens || delta->into.heads != rows.heads) continue;
-      if (!touched(program_, rows, std::min(d, i) + 1, std::max(d, i))) return {d};
+      if (touched(program_, rows, std::min(d, i) + 1, std::max(d, i))) continue;
+      delta->cleared = rows;
+      return true;
     }
-    return {};
+    return false;
   }
 
   // Step `i` makes results `into` of `rows`.
   void finish(int i, const Slice& into, const Slice& rows) {
     const std::vector<int> lasts = cover(program_, rows, indices(i - 1, -1, -1));
     // They write the results earlier than the program says, so nobody may touch these in between; nor the rows later.
-    if (touched(program_, rows, i + 1, count_)) return;
+    if (lasts.empty() || touched(program_, rows, i + 1, count_)) return;
     for (int attend : lasts) {
       const auto* backward = std::get_if<AttendBackward>(&step_of(program_, attend));
       if (backward != nullptr && dtype(into) != dtype(backward->key_value)) return;
@@ -124,22 +143,24 @@ class Fusion {
     }
     for (int attend : lasts) {
       const Slice& part = *owned_rows(step_of(program_, attend));
-      note(attend).finish = i;
-      note(attend).output = {into.buffer, into.token_begin + part.token_begin - rows.token_begin, part.tokens,
-                             into.head_begin + part.head_begin - rows.head_begin, part.heads};
+      const Slice results{into.buffer, into.token_begin + part.token_begin - rows.token_begin, part.tokens,
+                          into.head_begin + part.head_begin - rows.head_begin, part.heads};
+      if (auto* forward = std::get_if<Attend>(&fused(attend))) forward->output = results;
+      if (auto* backward = std::get_if<AttendBackward>(&fused(attend))) backward->result = results;
     }
-    note(i).skipped = !lasts.empty();
+    leave_out(i);
   }
 
   const RankProgram& program_;
   const int count_;
-  std::vector<StepFusion> notes_;
+  RankProgram fused_;
+  std::vector<bool> left_out_;
 };
 
 }  // namespace
 
-std::vector<StepFusion> fuse(const RankProgram& program) {
-  return Fusion(program).find();
+RankProgram fuse(const RankProgram& program) {
+  return Fusion(program).run();
 }
 
-}  // namespace orrery::cuda
+}  // namespace orrery

@@ -1,5 +1,5 @@
-#include "backend/cuda/fusion.hpp"
-
+// Fusion makes a program with fewer steps; that it is the same program is what the checker proves of every plan.
+#include "orrery/check.hpp"
 #include "orrery/plan.hpp"
 #include "schedule/builder.hpp"
 #include "support/catch.hpp"
@@ -7,6 +7,29 @@
 using namespace orrery;
 
 namespace {
+
+// The steps of the fused program; of those that attend, which rows they own and what they do beside.
+std::vector<std::string> fused_steps(const RankProgram& program) {
+  const RankProgram fused = fuse(program);
+  std::vector<std::string> lines;
+  for (int i = 0; i < static_cast<int>(fused.steps.size()); ++i) {
+    const Step& step = fused.steps[static_cast<std::size_t>(i)];
+    const auto line = [&](const char* name, const Slice& rows, bool begins, const Slice& results) {
+      lines.push_back(name + to_text(fused, rows) + (begins ? ", begins" : "") +
+                      (results.given() ? ", ends in " + to_text(fused, results) : ""));
+    };
+    if (const auto* s = std::get_if<Attend>(&step)) {
+      line("attend into ", s->state, s->begins, s->output);
+    } else if (const auto* b = std::get_if<AttendBackward>(&step)) {
+      line("attend_backward into ", b->grad_key_value, b->begins, b->result);
+    } else {
+      lines.push_back(to_text(fused, i));
+    }
+  }
+  return lines;
+}
+
+using Steps = std::vector<std::string>;
 
 // clear, then attends over `heads` of the state each, then normalize.
 struct Example {
@@ -22,7 +45,7 @@ struct Example {
     program.add(Attend{of(query), of(keys), of(state), {{0, 8, 1}}, {{0, 8, 1}}, true});
   }
   void normalize() { program.add(Normalize{program.all(output), program.all(state)}); }
-  std::vector<cuda::StepFusion> fused() const { return cuda::fuse(program.program()); }
+  Steps fused() const { return fused_steps(program.program()); }
 };
 
 }  // namespace
@@ -32,10 +55,7 @@ TEST_CASE("one attend over all rows takes over the clear before it and the norma
   e.clear();
   e.attend(0, 4);
   e.normalize();
-  const auto fused = e.fused();
-  REQUIRE((fused[0].skipped && fused[2].skipped));
-  REQUIRE((fused[1].clear == 0 && fused[1].finish == 2));
-  REQUIRE(fused[1].output == e.program.all(e.output));
+  REQUIRE(e.fused() == Steps{"attend into state[0:8], begins, ends in output[0:8]"});
 }
 
 TEST_CASE("of several attends on the same rows the first begins them and the last finishes them") {
@@ -45,10 +65,8 @@ TEST_CASE("of several attends on the same rows the first begins them and the las
   e.attend(0, 4);
   e.attend(0, 4);
   e.normalize();
-  const auto fused = e.fused();
-  REQUIRE((fused[1].clear == 0 && fused[1].finish < 0));
-  REQUIRE((fused[2].clear < 0 && fused[2].finish < 0));
-  REQUIRE((fused[3].clear < 0 && fused[3].finish == 4));
+  REQUIRE(e.fused() == Steps{"attend into state[0:8], begins", "attend into state[0:8]",
+                             "attend into state[0:8], ends in output[0:8]"});
 }
 
 TEST_CASE("attends on parts that make up the rows share in both, each with its part of the output") {
@@ -57,10 +75,8 @@ TEST_CASE("attends on parts that make up the rows share in both, each with its p
   e.attend(0, 3);
   e.attend(3, 1);
   e.normalize();
-  const auto fused = e.fused();
-  REQUIRE((fused[0].skipped && fused[3].skipped));
-  REQUIRE(fused[1].output == Slice{e.output, 0, 8, 0, 3});
-  REQUIRE(fused[2].output == Slice{e.output, 0, 8, 3, 1});
+  REQUIRE(e.fused() == Steps{"attend into state[0:8]h[0:3], begins, ends in output[0:8]h[0:3]",
+                             "attend into state[0:8]h[3:4], begins, ends in output[0:8]h[3:4]"});
 }
 
 TEST_CASE("rows that no attend touches are cleared and normalized by themselves") {
@@ -68,9 +84,8 @@ TEST_CASE("rows that no attend touches are cleared and normalized by themselves"
   e.clear();
   e.attend(0, 3);
   e.normalize();
-  const auto fused = e.fused();
-  REQUIRE_FALSE((fused[0].skipped || fused[2].skipped));
-  REQUIRE((fused[1].clear < 0 && fused[1].finish < 0));
+  REQUIRE(e.fused() ==
+          Steps{"clear state[0:8]", "attend into state[0:8]h[0:3]", "normalize state[0:8] to output[0:8]"});
 }
 
 TEST_CASE("a state that is used again is not finished early") {
@@ -79,9 +94,8 @@ TEST_CASE("a state that is used again is not finished early") {
   e.attend(0, 4);
   e.normalize();
   e.attend(0, 4);
-  const auto fused = e.fused();
-  REQUIRE(fused[0].skipped);
-  REQUIRE_FALSE(fused[2].skipped);
+  REQUIRE(e.fused() ==
+          Steps{"attend into state[0:8], begins", "normalize state[0:8] to output[0:8]", "attend into state[0:8]"});
 }
 
 namespace {
@@ -98,6 +112,7 @@ struct BackwardExample {
   int delta = program.buffer("delta", BufferKind::delta, BufferRole::workspace, Dtype::fp32, 8, 8);
   int query_sum = program.buffer("query_sum", BufferKind::grad_query, BufferRole::workspace, Dtype::fp32, 8, 8);
   int key_sum = program.buffer("key_sum", BufferKind::grad_key_value, BufferRole::workspace, Dtype::fp32, 8, 4);
+  int other_sum = program.buffer("other_sum", BufferKind::grad_query, BufferRole::workspace, Dtype::fp32, 8, 8);
   int precise = program.buffer("precise", BufferKind::grad_key_value, BufferRole::output, Dtype::fp32, 8, 4);
 
   void find_delta() { program.add(Delta{program.all(delta), program.all(output), program.all(grad_output)}); }
@@ -119,7 +134,7 @@ struct BackwardExample {
   void attend() { attend({0, 8}, 0, 4); }
   void copy(int into, int from) { program.add(Copy{program.all(into), program.all(from)}); }
   void receive(int into) { program.add(Exchange{{}, {{program.all(into), 1}}, 0}); }
-  std::vector<cuda::StepFusion> fused() const { return cuda::fuse(program.program()); }
+  Steps fused() const { return fused_steps(program.program()); }
 };
 
 }  // namespace
@@ -132,11 +147,9 @@ TEST_CASE("a backward pass of one rank: delta clears dq, and the attend stores t
   e.attend();
   e.copy(e.grad_keys, e.key_sum);
   e.copy(e.grad_query, e.query_sum);
-  const auto fused = e.fused();
-  REQUIRE((!fused[0].skipped && fused[1].skipped && fused[2].skipped && !fused[3].skipped));
-  REQUIRE((fused[4].skipped && !fused[5].skipped));
-  REQUIRE((fused[0].clear == 1 && fused[3].clear == 2 && fused[3].finish == 4));
-  REQUIRE(fused[3].output == e.program.all(e.grad_keys));
+  REQUIRE(e.fused() == Steps{"delta output[0:8] . grad_output[0:8] to delta[0:8], clears query_sum[0:8]",
+                             "attend_backward into key_sum[0:8], begins, ends in grad_keys[0:8]",
+                             "copy query_sum[0:8] to grad_query[0:8]"});
 }
 
 TEST_CASE("gradients that arrive are added to, and those that are sent are finished by nobody") {
@@ -144,15 +157,14 @@ TEST_CASE("gradients that arrive are added to, and those that are sent are finis
   e.receive(e.key_sum);
   e.attend();
   e.copy(e.grad_keys, e.key_sum);
-  const auto home = e.fused();
-  REQUIRE((home[1].clear < 0 && home[1].finish == 2 && home[2].skipped));
+  REQUIRE(e.fused() == Steps{"exchange lane 0 receive key_sum[0:8] from 1",
+                             "attend_backward into key_sum[0:8], ends in grad_keys[0:8]"});
 
   BackwardExample far;
   far.clear(far.key_sum);
   far.attend();
   far.program.add(Exchange{{{far.program.all(far.key_sum), 1}}, {}, 0});
-  const auto visiting = far.fused();
-  REQUIRE((visiting[0].skipped && visiting[1].clear == 0 && visiting[1].finish < 0));
+  REQUIRE(far.fused() == Steps{"attend_backward into key_sum[0:8], begins", "exchange lane 0 send key_sum[0:8] to 1"});
 }
 
 TEST_CASE("attends on heads and on rows that make up dk and dv each take their part") {
@@ -162,12 +174,9 @@ TEST_CASE("attends on heads and on rows that make up dk and dv each take their p
   e.attend({0, 3}, 1, 3);
   e.attend({3, 8}, 1, 3);
   e.copy(e.grad_keys, e.key_sum);
-  const auto fused = e.fused();
-  REQUIRE((fused[0].skipped && fused[4].skipped));
-  for (int i : {1, 2, 3}) REQUIRE((fused[i].clear == 0 && fused[i].finish == 4));
-  REQUIRE(fused[1].output == Slice{e.grad_keys, 0, 8, 0, 1});
-  REQUIRE(fused[2].output == Slice{e.grad_keys, 0, 3, 1, 3});
-  REQUIRE(fused[3].output == Slice{e.grad_keys, 3, 5, 1, 3});
+  REQUIRE(e.fused() == Steps{"attend_backward into key_sum[0:8]h[0:1], begins, ends in grad_keys[0:8]h[0:1]",
+                             "attend_backward into key_sum[0:3]h[1:4], begins, ends in grad_keys[0:3]h[1:4]",
+                             "attend_backward into key_sum[3:8]h[1:4], begins, ends in grad_keys[3:8]h[1:4]"});
 }
 
 TEST_CASE("what happens to other rows, or to rows before their last attend, is no hindrance") {
@@ -176,9 +185,8 @@ TEST_CASE("what happens to other rows, or to rows before their last attend, is n
   e.program.add(Clear{{e.key_sum, 3, 5, 0, 4}});
   e.attend({3, 8}, 0, 4);
   e.copy(e.grad_keys, e.key_sum);
-  const auto fused = e.fused();
-  REQUIRE((fused[0].clear < 0 && fused[0].finish == 3));
-  REQUIRE((fused[1].skipped && fused[2].clear == 1 && fused[2].finish == 3));
+  REQUIRE(e.fused() == Steps{"attend_backward into key_sum[0:3], ends in grad_keys[0:3]",
+                             "attend_backward into key_sum[3:8], begins, ends in grad_keys[3:8]"});
 }
 
 TEST_CASE("keys that no attend reads, as nobody sees them, keep their clear and their copy") {
@@ -186,9 +194,8 @@ TEST_CASE("keys that no attend reads, as nobody sees them, keep their clear and 
   e.clear(e.key_sum);
   e.attend({0, 7}, 0, 4);
   e.copy(e.grad_keys, e.key_sum);
-  const auto fused = e.fused();
-  REQUIRE_FALSE((fused[0].skipped || fused[2].skipped));
-  REQUIRE((fused[1].clear < 0 && fused[1].finish < 0));
+  REQUIRE(e.fused() ==
+          Steps{"clear key_sum[0:8]", "attend_backward into key_sum[0:7]", "copy key_sum[0:8] to grad_keys[0:8]"});
 }
 
 TEST_CASE("sums that are added to after the last attend, or read after the copy, are not finished early") {
@@ -197,14 +204,16 @@ TEST_CASE("sums that are added to after the last attend, or read after the copy,
   added.attend();
   added.program.add(Add{added.program.all(added.key_sum), added.program.all(added.precise)});
   added.copy(added.grad_keys, added.key_sum);
-  REQUIRE((added.fused()[1].clear == 0 && added.fused()[1].finish < 0 && !added.fused()[3].skipped));
+  REQUIRE(added.fused() == Steps{"attend_backward into key_sum[0:8], begins", "add precise[0:8] into key_sum[0:8]",
+                                 "copy key_sum[0:8] to grad_keys[0:8]"});
 
   BackwardExample read;
   read.clear(read.key_sum);
   read.attend();
   read.copy(read.grad_keys, read.key_sum);
   read.copy(read.precise, read.key_sum);
-  REQUIRE((read.fused()[1].finish < 0 && !read.fused()[2].skipped));
+  REQUIRE(read.fused() == Steps{"attend_backward into key_sum[0:8], begins", "copy key_sum[0:8] to grad_keys[0:8]",
+                                "copy key_sum[0:8] to precise[0:8]"});
 }
 
 TEST_CASE("results of another dtype than the keys' are copied") {
@@ -212,7 +221,7 @@ TEST_CASE("results of another dtype than the keys' are copied") {
   e.clear(e.key_sum);
   e.attend();
   e.copy(e.precise, e.key_sum);
-  REQUIRE((e.fused()[1].finish < 0 && !e.fused()[2].skipped));
+  REQUIRE(e.fused() == Steps{"attend_backward into key_sum[0:8], begins", "copy key_sum[0:8] to precise[0:8]"});
 }
 
 TEST_CASE("results that are touched between the attend and the copy are copied") {
@@ -221,7 +230,8 @@ TEST_CASE("results that are touched between the attend and the copy are copied")
   e.attend();
   e.clear(e.grad_keys);
   e.copy(e.grad_keys, e.key_sum);
-  REQUIRE((e.fused()[1].finish < 0 && !e.fused()[3].skipped));
+  REQUIRE(e.fused() == Steps{"attend_backward into key_sum[0:8], begins", "clear grad_keys[0:8]",
+                             "copy key_sum[0:8] to grad_keys[0:8]"});
 }
 
 TEST_CASE("delta clears dq before it or behind it, but not over what others put there, nor rows of another shape") {
@@ -229,24 +239,30 @@ TEST_CASE("delta clears dq before it or behind it, but not over what others put 
   before.clear(before.query_sum);
   before.find_delta();
   before.attend();
-  REQUIRE((before.fused()[0].skipped && before.fused()[1].clear == 0));
+  const std::string delta = "delta output[0:8] . grad_output[0:8] to delta[0:8]";
+  REQUIRE(before.fused() == Steps{delta + ", clears query_sum[0:8]", "attend_backward into key_sum[0:8]"});
 
   BackwardExample used;
   used.find_delta();
   used.copy(used.grad_query, used.query_sum);
   used.clear(used.query_sum);
-  REQUIRE((used.fused()[0].clear < 0 && !used.fused()[2].skipped));
+  REQUIRE(used.fused() == Steps{delta, "copy query_sum[0:8] to grad_query[0:8]", "clear query_sum[0:8]"});
 
   BackwardExample part;
   part.find_delta();
   part.program.add(Clear{{part.query_sum, 0, 7, 0, 8}});
-  REQUIRE((part.fused()[0].clear < 0 && !part.fused()[1].skipped));
+  REQUIRE(part.fused() == Steps{delta, "clear query_sum[0:7]"});
+
+  BackwardExample rounded;
+  rounded.find_delta();
+  rounded.clear(rounded.grad_query);  // in bf16
+  REQUIRE(rounded.fused() == Steps{delta, "clear grad_query[0:8]"});
 
   BackwardExample twice;
   twice.find_delta();
   twice.clear(twice.query_sum);
-  twice.clear(twice.grad_query);
-  REQUIRE((twice.fused()[0].clear == 1 && !twice.fused()[2].skipped));
+  twice.clear(twice.other_sum);
+  REQUIRE(twice.fused() == Steps{delta + ", clears query_sum[0:8]", "clear other_sum[0:8]"});
 }
 
 TEST_CASE("of a ring's backward pass the copies are left that no attend can take over") {
@@ -256,15 +272,41 @@ TEST_CASE("of a ring's backward pass the copies are left that no attend can take
   for (int world_size : {1, 2, 3}) {
     const Plan plan = make_plan(problem, Topology::single_node(world_size), {"zigzag", "ring", true, true});
     for (int rank = 0; rank < world_size; ++rank) {
-      const RankProgram& program = plan.program(rank, Pass::backward);
-      const auto fused = cuda::fuse(program);
-      for (std::size_t i = 0; i < fused.size(); ++i) {
-        const auto* copy = std::get_if<Copy>(&program.steps[i]);
-        if (std::holds_alternative<Clear>(program.steps[i])) REQUIRE(fused[i].skipped);
+      const RankProgram fused = fuse(plan.program(rank, Pass::backward));
+      for (const Step& step : fused.steps) {
+        REQUIRE_FALSE(std::holds_alternative<Clear>(step));
+        const auto* copy = std::get_if<Copy>(&step);
         if (copy == nullptr) continue;
-        const BufferKind kind = program.buffers[static_cast<std::size_t>(copy->into.buffer)].kind;
-        REQUIRE(fused[i].skipped == (kind == BufferKind::grad_key_value));
+        REQUIRE(fused.buffers[static_cast<std::size_t>(copy->into.buffer)].kind == BufferKind::grad_query);
       }
     }
   }
+}
+
+TEST_CASE("a fused program is what is proved, and printed: an attend that ends its rows too early is found") {
+  AttentionProblem problem;
+  problem.seq_len = 16;
+  problem.heads = 2;
+  problem.kv_heads = 1;
+  problem.head_dim = 8;
+  problem.mask = Mask::causal(16);
+  const Plan plan = make_plan(problem, Topology::single_node(2), {"zigzag", "gather"});
+  std::vector<RankProgram> programs{fuse(plan.program(0, Pass::forward)), fuse(plan.program(1, Pass::forward))};
+  REQUIRE(to_text(programs[0]) == R"(forward rank 0 of 2
+  input query: query fp32 8 tokens x 2 heads
+  input key_value: key_value fp32 8 tokens x 1 heads
+  output output: output fp32 8 tokens x 2 heads
+  workspace state: state fp32 8 tokens x 2 heads
+  workspace fetched_a: key_value fp32 8 tokens x 1 heads
+  0 exchange lane 0 send key_value[0:4] to 1 receive fetched_a[0:8] from 1
+  1 attend query[0:8] x key_value[0:8] into state[0:8] at {0+4,12+4} x {0+4,12+4}, begins
+  2 attend query[4:8] x fetched_a[0:8] into state[4:8] at {12+4} x {4+8} mask-free
+  3 normalize state[0:8] to output[0:8]
+)");
+  REQUIRE(check(problem, plan.layout, programs, {}).empty());
+  auto& own = std::get<Attend>(programs[0].steps[1]);
+  own.output = std::get<Normalize>(programs[0].steps[3]).into;
+  const auto findings = check(problem, plan.layout, programs, {});
+  REQUIRE_FALSE(findings.empty());
+  REQUIRE(to_text(findings[0]).find("unwritten: forward rank 0 step 2: attend") == 0);
 }
