@@ -4,7 +4,7 @@
 #include <array>
 
 #include "launch/devices.hpp"
-#include "launch/files.hpp"
+#include "launch/outputs.hpp"
 #include "launch/ranks.hpp"
 #include "launch/text.hpp"
 #include "launch/verbs.hpp"
@@ -74,18 +74,19 @@ void on_first_rank(World& world, const std::function<void(World&)>& body) {
 
 int bench(World& world, const Options& options) {
   const bool first = world.rank() == 0;
+  std::optional<Outputs> outputs;
   together(world, [&] {
-    if (first) check_writable(options.json);
+    if (first) outputs.emplace(options);
   });
   const std::vector<Row> rows = measure_rows(world, options);
   together(world, [&] {
     if (!first) return;
-    if (!options.json.empty()) {
+    if (outputs->json()) {
       nlohmann::ordered_json list = nlohmann::ordered_json::array();
       for (const Row& row : rows) list.push_back(row.json);
-      write_file(options.json, dump({{"version", kVersion}, {"rows", list}}));
+      outputs->json()->write(dump({{"version", kVersion}, {"rows", list}}));
     }
-    if (options.json != "-") print(table(rows));
+    if (outputs->text()) print(table(rows));
   });
   together(world, [&] {
     if (!first) return;

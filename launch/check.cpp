@@ -4,8 +4,8 @@
 #include <chrono>
 #include <nlohmann/json.hpp>
 
-#include "launch/files.hpp"
 #include "launch/inputs.hpp"
+#include "launch/outputs.hpp"
 #include "launch/report.hpp"
 #include "launch/text.hpp"
 #include "launch/verbs.hpp"
@@ -58,8 +58,8 @@ nlohmann::ordered_json findings_json(const std::vector<Finding>& findings) {
 }  // namespace
 
 int check(const Options& options) {
-  check_writable(options.json);
   const Inputs inputs(options);
+  Outputs outputs(options);
   const Plan plan = make_plan(inputs.problem(), Topology::single_node(options.world_size),
                               {.layout = options.layout,
                                .strategy = options.strategy,
@@ -73,7 +73,7 @@ int check(const Options& options) {
   const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - began).count();
   const Extent extent = extent_of(plan, options);
 
-  if (!options.json.empty()) {
+  if (outputs.json()) {
     const nlohmann::ordered_json json = {
         {"version", kVersion},
         {"problem", problem_json(plan.problem, options.backward, options.seed)},
@@ -84,9 +84,9 @@ int check(const Options& options) {
           {"pairs", extent.pairs},
           {"seconds", seconds},
           {"findings", findings_json(findings)}}}};
-    write_file(options.json, dump(json));
+    outputs.json()->write(dump(json));
   }
-  if (options.json != "-") {
+  if (outputs.text()) {
     if (options.print_rank) {
       for (const Pass pass : passes_of(plan)) {
         print(to_text(program_of(plan, *options.print_rank, pass, options)) + "\n");

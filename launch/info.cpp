@@ -2,7 +2,7 @@
 #include <nlohmann/json.hpp>
 
 #include "launch/devices.hpp"
-#include "launch/files.hpp"
+#include "launch/outputs.hpp"
 #include "launch/report.hpp"
 #include "launch/text.hpp"
 #include "launch/verbs.hpp"
@@ -13,7 +13,7 @@
 namespace orrery::launch {
 
 int info(const Options& options) {
-  check_writable(options.json);
+  Outputs outputs(options);
   const Machine machine = describe_machine();
   const double peak = measured_fma_peak_flops();
   nlohmann::ordered_json names = nlohmann::ordered_json::array();
@@ -39,7 +39,7 @@ int info(const Options& options) {
                              counted(device.multiprocessors, "multiprocessor"), ", ",
                              bytes_text(static_cast<double>(device.memory_bytes)), ", ", kernels, " kernels\n");
   }
-  if (!options.json.empty()) {
+  if (outputs.json()) {
     const nlohmann::ordered_json json = {{"version", kVersion},
                                          {"compiler", machine.compiler},
                                          {"build_type", machine.build_type},
@@ -54,9 +54,9 @@ int info(const Options& options) {
                                          {"cuda_devices", details},
                                          {"strategies", names},
                                          {"layouts", {"contiguous", "zigzag", "striped"}}};
-    write_file(options.json, dump(json));
+    outputs.json()->write(dump(json));
   }
-  if (options.json == "-") return 0;
+  if (!outputs.text()) return 0;
   print(concat("orrery ", kVersion, "\n",                                                                   //
                "build         ", machine.build_type, ", ", machine.compiler, "\n",                          //
                "cpu           ", machine.cpu, ", ", counted(machine.cores, "core"), " for this process\n",  //

@@ -2,6 +2,7 @@
 // is the code of the error (docs/errors.md).
 #include <span>
 
+#include "launch/interrupt.hpp"
 #include "launch/options.hpp"
 #include "launch/ranks.hpp"
 #include "launch/text.hpp"
@@ -57,8 +58,10 @@ int start(std::span<char* const> arguments) {
 int main(int argc, char** argv) {
   using namespace orrery;
   int code = 0;
-  const auto error = launch::catch_error(
-      [&] { code = launch::start(std::span(argv, static_cast<std::size_t>(argc)).subspan(argc > 0 ? 1 : 0)); });
+  const auto error = launch::catch_error([&] {
+    launch::prepare_process();
+    code = launch::start(std::span(argv, static_cast<std::size_t>(argc)).subspan(argc > 0 ? 1 : 0));
+  });
   if (!error) return code;
   launch::print_error(*error);
   return static_cast<int>(error->code());

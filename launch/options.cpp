@@ -173,6 +173,7 @@ void read_files(const Given& given, Options& options) {
   if (inputs != 0 && inputs != 3) refuse("--query, --key and --value are given together or not at all");
   if (!options.grad_out.empty() && inputs == 0) refuse("--grad-out needs --query, --key and --value");
   if (!options.grad_out.empty() && !options.backward) refuse("--grad-out needs --backward");
+  options.config = given.string("config").value_or("");
   options.json = given.string("json").value_or("");
   options.out = given.string("out").value_or("");
   options.trace = given.string("trace").value_or("");
@@ -262,12 +263,6 @@ void settle(Verb verb, Options& options) {
   }
   if (options.print_rank && *options.print_rank >= options.world_size) {
     refuse("--print ", *options.print_rank, ": the plan has ", options.world_size, " ranks, numbered from 0");
-  }
-  const std::string* paths[] = {&options.out, &options.trace, &options.json};
-  for (const std::string* a : paths) {
-    for (const std::string* b : paths) {
-      if (a < b && !a->empty() && *a == *b) refuse("two outputs have the same file: ", *a);
-    }
   }
 }
 

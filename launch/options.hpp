@@ -28,7 +28,7 @@ struct Options {
   bool backward = false;
 
   // Files; empty when not given.
-  std::string query, key, value, grad_out, out;
+  std::string query, key, value, grad_out, out, config;
 
   // Placement.
   bool launcher = true;      // asked for ranks; false: this process runs alone, whatever started it

@@ -4,9 +4,9 @@
 #include <vector>
 
 #include "launch/devices.hpp"
-#include "launch/files.hpp"
 #include "launch/inputs.hpp"
 #include "launch/measure.hpp"
+#include "launch/outputs.hpp"
 #include "launch/ranks.hpp"
 #include "launch/report.hpp"
 #include "launch/text.hpp"
@@ -29,7 +29,16 @@ AttentionTensors results_on_host(const Workload& workload, std::vector<DeviceMem
   return tensors;
 }
 
-void write_result(Workload& workload, const Inputs& inputs, const std::string& path) {
+// The bytes of the file that write_result() makes, but for its header.
+std::int64_t result_bytes(const AttentionProblem& problem, bool backward) {
+  const std::int64_t rows = problem.batch * problem.seq_len;
+  const std::int64_t heads = problem.heads + (backward ? problem.heads + 2 * problem.kv_heads : 0);
+  return rows * (heads * problem.head_dim * static_cast<std::int64_t>(size_of(problem.dtype)) +
+                 problem.heads * static_cast<std::int64_t>(sizeof(float)));
+}
+
+// `file` is null on all ranks but the first.
+void write_result(Workload& workload, const Inputs& inputs, OutputFile* file) {
   std::vector<DeviceMemory> copies;
   const AttentionTensors tensors = results_on_host(workload, copies);
   const bool batched = inputs.batched();
@@ -39,10 +48,10 @@ void write_result(Workload& workload, const Inputs& inputs, const std::string& p
     outputs.push_back({"dk", tensors.grad_key, false, batched});
     outputs.push_back({"dv", tensors.grad_value, false, batched});
   }
-  write_safetensors(workload.world(), path, workload.plan().problem.seq_len, workload.positions(), outputs);
+  write_safetensors(workload.world(), file, workload.plan().problem.seq_len, workload.positions(), outputs);
 }
 
-void write_timeline(Workload& workload, const std::string& path) {
+void write_timeline(Workload& workload, OutputFile* file) {
   World& world = workload.world();
   std::vector<Timeline> timelines;
   for (const Pass pass : {Pass::forward, Pass::backward}) {
@@ -53,8 +62,7 @@ void write_timeline(Workload& workload, const std::string& path) {
   }
   together(world, [&] {
     if (world.rank() != 0) return;
-    const bool picture = path.size() > 4 && path.compare(path.size() - 4, 4, ".svg") == 0;
-    write_file(path, picture ? to_svg(timelines) : to_chrome_json(timelines));
+    file->write(file->path().ends_with(".svg") ? to_svg(timelines) : to_chrome_json(timelines));
   });
 }
 
@@ -63,11 +71,14 @@ void write_timeline(Workload& workload, const std::string& path) {
 int run(World& world, const Options& options) {
   const bool first = world.rank() == 0;
   std::optional<Inputs> inputs;
+  std::optional<Outputs> outputs;  // of the first rank
   together(world, [&] {
-    if (first) {
-      for (const std::string& path : {options.out, options.trace, options.json}) check_writable(path);
-    }
     inputs.emplace(options);
+    if (!first) return;
+    outputs.emplace(options, result_bytes(inputs->problem(), options.backward));
+    if (outputs->out() && outputs->out()->is_stream() && world.topology().nodes() > 1) {
+      refuse("--out ", options.out, ": what is no regular file can be written by the ranks of one host only");
+    }
   });
 
   WorkloadOptions how = workload_options(world, options, inputs->problem());
@@ -77,12 +88,12 @@ int run(World& world, const Options& options) {
   const Report report = make_report(workload, *inputs, options.threads, measured, options.verify);
   const bool right = report.verification.wrong == 0;
 
-  if (!options.trace.empty()) write_timeline(workload, options.trace);
-  if (!options.out.empty() && right) write_result(workload, *inputs, options.out);
+  if (!options.trace.empty()) write_timeline(workload, first ? outputs->trace() : nullptr);
+  if (!options.out.empty() && right) write_result(workload, *inputs, first ? outputs->out() : nullptr);
   together(world, [&] {
     if (!first) return;
-    if (!options.json.empty()) write_file(options.json, dump(to_json(report)));
-    if (options.json != "-") {
+    if (outputs->json()) outputs->json()->write(dump(to_json(report)));
+    if (outputs->text()) {
       print(to_text(report));
       for (const std::string& path : {options.trace, right ? options.out : std::string()}) {
         if (!path.empty()) print("wrote         " + path + "\n");

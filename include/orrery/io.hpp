@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "orrery/mask.hpp"
+#include "orrery/output_file.hpp"
 #include "orrery/tensor.hpp"
 #include "orrery/world.hpp"
 
@@ -57,11 +58,15 @@ struct OutputTensor {
   bool batched = true;   // keep the leading batch dimension (false only when batch is 1)
 };
 
-// Collective. Writes one file in position order: rank 0 makes it beside `path`, every rank writes its rows, and it is
-// renamed to `path` when all have. On any error no file is left and `path` is as it was; all ranks throw. The ranks
-// must describe the same tensors and hold each position once (their number is checked). A symbolic link is replaced;
-// refused (ErrorCode::invalid) are a directory, anything else that is not a regular file, and a place that cannot be
-// written; a full disk is ErrorCode::resource.
+// Collective. Writes one file in position order: rank 0 makes it beside the output, every rank writes its rows, and it
+// becomes the output when all have. What an output may be, and its errors, are OutputFile's. Into a stream, rank 0
+// copies a file that lies in the folder for temporary files, which all ranks must reach. On any error no file is left
+// and a regular output is as it was; all ranks throw. The ranks must describe the same tensors and hold each position
+// once (their number is checked). `output` is that of rank 0, and null on all others.
+void write_safetensors(World& world, OutputFile* output, std::int64_t seq_len, std::span<const Span> positions,
+                       std::span<const OutputTensor> tensors);
+
+// The same into an output that is found only now.
 void write_safetensors(World& world, const std::string& path, std::int64_t seq_len, std::span<const Span> positions,
                        std::span<const OutputTensor> tensors);
 

@@ -123,4 +123,11 @@ void write_at(const FileDescriptor& file, const std::string& path, const void* f
   }
 }
 
+void sync(const FileDescriptor& file, const std::string& path) {
+  while (::fsync(file.get()) != 0) {
+    if (errno == EINVAL) return;  // a file system with nothing to flush
+    if (errno != EINTR) fail_file(path, "flush", errno);
+  }
+}
+
 }  // namespace orrery::io

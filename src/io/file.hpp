@@ -43,4 +43,7 @@ void read_at(const FileDescriptor& file, const std::string& path, void* into, st
 void write_at(const FileDescriptor& file, const std::string& path, const void* from, std::int64_t bytes,
               std::int64_t offset);
 
+// Returns when what was written lies on the medium.
+void sync(const FileDescriptor& file, const std::string& path);
+
 }  // namespace orrery::io

@@ -1,26 +1,23 @@
-// Writing together. Rank 0 makes a file of a new name beside the target, at its full size, so that a full disk is met
-// before any work is lost; every rank writes its rows where they belong; when all have, rank 0 renames the file to the
-// target. A reader of the target therefore sees the old file or the whole new one. The ranks agree after each stage, so
-// that an error on one of them stops all of them, and the half-written file is removed as the stack of rank 0 unwinds.
+// Writing together. Rank 0 begins a new file at its full size, so that a full disk is met at once. Every rank writes
+// its rows where they belong. When all have, rank 0 makes the new file the output (output_file.cpp). The ranks agree
+// after each stage, so that an error on one of them stops all of them, and the half-written file is removed as the
+// stack of rank 0 unwinds.
 
 #include <fcntl.h>
-#include <sys/stat.h>
-#include <unistd.h>
 
 #include <algorithm>
 #include <bit>
 #include <cerrno>
-#include <cstdio>
 #include <cstring>
 #include <exception>
 #include <new>
 #include <optional>
-#include <random>
 #include <string>
 #include <utility>
 #include <vector>
 
 #include "io/file.hpp"
+#include "io/output_state.hpp"
 #include "io/rows.hpp"
 #include "io/safetensors_header.hpp"
 #include "orrery/error.hpp"
@@ -50,92 +47,6 @@ void together(World& world, const Stage& stage) {
   }
   agree_no_error(world, error ? &*error : nullptr);
 }
-
-std::string directory_of(const std::string& path) {
-  const auto slash = path.rfind('/');
-  return slash == std::string::npos ? "." : slash == 0 ? "/" : path.substr(0, slash);
-}
-
-void set_size(const io::FileDescriptor& file, const std::string& path, std::int64_t bytes) {
-#ifdef __linux__
-  // Not posix_fallocate: where a file system cannot reserve space, that writes a byte into every block instead.
-  int result;
-  do {
-    result = ::fallocate(file.get(), 0, 0, bytes);
-  } while (result != 0 && errno == EINTR);
-  if (result == 0) return;
-  if (errno != EOPNOTSUPP && errno != ENOSYS && errno != EINVAL) io::fail_file(path, "reserve space for", errno);
-#endif
-  if (::ftruncate(file.get(), bytes) != 0) io::fail_file(path, "set the size of", errno);
-}
-
-void sync(const io::FileDescriptor& file, const std::string& path) {
-  while (::fsync(file.get()) != 0) {
-    if (errno == EINVAL) return;  // a file system with nothing to flush
-    if (errno != EINTR) io::fail_file(path, "flush", errno);
-  }
-}
-
-// The file of rank 0 until it bears the target's name. Its own name is short and random: no target makes it too long,
-// and two jobs that write the same target do not meet.
-class TemporaryFile {
- public:
-  TemporaryFile(const std::string& target, std::string_view header, std::int64_t bytes) {
-    refuse_unusable(target);
-    const std::string directory = directory_of(target);
-    std::random_device random;
-    do {
-      char name[40];
-      std::snprintf(name, sizeof name, "/.orrery-%08x%08x.tmp", random(), random());
-      path_ = directory + name;
-      file_ = io::FileDescriptor(::open(path_.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666));
-    } while (!file_.is_open() && errno == EEXIST);
-    if (!file_.is_open()) io::fail_file(target, "write", errno);
-    try {
-      set_size(file_, target, bytes);
-      io::write_at(file_, target, header.data(), static_cast<std::int64_t>(header.size()), 0);
-    } catch (...) {
-      ::unlink(path_.c_str());
-      throw;
-    }
-  }
-  ~TemporaryFile() {
-    if (!path_.empty()) ::unlink(path_.c_str());
-  }
-  TemporaryFile(const TemporaryFile&) = delete;
-  TemporaryFile& operator=(const TemporaryFile&) = delete;
-
-  const std::string& path() const { return path_; }
-
-  void rename_to(const std::string& target) {
-    sync(file_, target);
-    if (::rename(path_.c_str(), target.c_str()) != 0) io::fail_file(target, "write", errno);
-    path_.clear();
-    // So that the name survives a crash too. Not every file system can flush a directory; the data are safe without it.
-    const io::FileDescriptor directory(::open(directory_of(target).c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
-    if (directory.is_open()) ::fsync(directory.get());
-  }
-
- private:
-  // Only a regular file or a symbolic link is replaced: a rename would put a file in the place of /dev/null.
-  static void refuse_unusable(const std::string& target) {
-    if (target.empty() || target.back() == '/' || target.find('\0') != std::string::npos) {
-      refuse(io::quoted(target), ": is not the name of a file");
-    }
-    struct stat status {};
-    if (::lstat(target.c_str(), &status) != 0) {
-      if (errno != ENOENT) io::fail_file(target, "write", errno);
-      return;
-    }
-    if (S_ISDIR(status.st_mode)) refuse(io::quoted(target), ": is a directory, not a file");
-    if (!S_ISREG(status.st_mode) && !S_ISLNK(status.st_mode)) {
-      refuse(io::quoted(target), ": exists and is not a regular file, so it is not replaced");
-    }
-  }
-
-  std::string path_;  // empty once renamed
-  io::FileDescriptor file_;
-};
 
 // What the file will hold, from one rank's view of it.
 std::vector<TensorInfo> describe(const std::string& path, std::int64_t seq_len, std::int64_t count,
@@ -239,10 +150,34 @@ void write_rows(PieceWriter& writer, const TensorInfo& info, const OutputTensor&
   }
 }
 
-}  // namespace
+// The new file of rank 0. It is gone when this ends without commit().
+class NewFile {
+ public:
+  NewFile(OutputFile& output, std::string_view header, std::int64_t bytes) : output_(output.state()) {
+    file_ = output_.begin(bytes);
+    try {
+      io::write_at(file_, output_.path, header.data(), static_cast<std::int64_t>(header.size()), 0);
+    } catch (...) {
+      output_.discard();
+      throw;
+    }
+  }
+  ~NewFile() { output_.discard(); }
+  NewFile(const NewFile&) = delete;
+  NewFile& operator=(const NewFile&) = delete;
 
-void write_safetensors(World& world, const std::string& path, std::int64_t seq_len, std::span<const Span> positions,
-                       std::span<const OutputTensor> tensors) {
+  const std::string& name() const { return output_.temporary; }
+  void commit() { output_.commit(file_); }
+
+ private:
+  OutputFile::State& output_;
+  io::FileDescriptor file_;
+};
+
+// `open_output(bytes)` gives rank 0 its output.
+template <typename OpenOutput>
+void write_together(World& world, std::int64_t seq_len, std::span<const Span> positions,
+                    std::span<const OutputTensor> tensors, const std::string& path, const OpenOutput& open_output) {
   std::vector<TensorInfo> infos;
   std::string header;
   std::int64_t file_bytes = 0, count = 0;
@@ -256,22 +191,38 @@ void write_safetensors(World& world, const std::string& path, std::int64_t seq_l
   });
   agree_on_header(world, path, header, seq_len, count);
 
-  std::optional<TemporaryFile> temporary;
+  std::optional<NewFile> made;
   together(world, [&] {
-    if (world.rank() == 0) temporary.emplace(path, header, file_bytes);
+    if (world.rank() == 0) made.emplace(open_output(file_bytes), header, file_bytes);
   });
-  const std::string name = all_gather(world, temporary ? temporary->path() : std::string())[0];
+  const std::string name = all_gather(world, made ? made->name() : std::string())[0];
   together(world, [&] {
     const io::FileDescriptor file(::open(name.c_str(), O_WRONLY | O_CLOEXEC));
     if (!file.is_open())
       io::fail_file(path, "reach the file of rank 0 (is the directory shared by all nodes?) for", errno);
     PieceWriter writer{file, path, {}};
     for (std::size_t i = 0; i < tensors.size(); ++i) write_rows(writer, infos[i], tensors[i], seq_len, positions);
-    sync(file, path);
+    io::sync(file, path);
   });
   // From here a rank can only be told that the file is whole, or lose its peers.
   together(world, [&] {
-    if (temporary) temporary->rename_to(path);
+    if (made) made->commit();
+  });
+}
+
+}  // namespace
+
+void write_safetensors(World& world, OutputFile* output, std::int64_t seq_len, std::span<const Span> positions,
+                       std::span<const OutputTensor> tensors) {
+  write_together(world, seq_len, positions, tensors, all_gather(world, output ? output->path() : std::string())[0],
+                 [&](std::int64_t) -> OutputFile& { return *output; });
+}
+
+void write_safetensors(World& world, const std::string& path, std::int64_t seq_len, std::span<const Span> positions,
+                       std::span<const OutputTensor> tensors) {
+  std::optional<OutputFile> output;
+  write_together(world, seq_len, positions, tensors, path, [&](std::int64_t bytes) -> OutputFile& {
+    return output.emplace(path, bytes, world.timeout_seconds() / 2);
   });
 }
 

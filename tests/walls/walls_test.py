@@ -50,7 +50,7 @@ HEADERS = {
     "executor": ["trace", "backend", "executor"],
     "link": ["launcher", "world"],
     "backend/coverage": ["check"],
-    "io": ["io", "generate"],
+    "io": ["io", "generate", "output_file"],
     "machine": ["env", "machine"],
     "attention": ["attention", "verify"],
     "everything": ["orrery"],

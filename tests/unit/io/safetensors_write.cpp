@@ -144,30 +144,28 @@ TEST_CASE("rows larger than the buffer are written whole") {
   CHECK(wrong == 0);
 }
 
-TEST_CASE("an existing file or symbolic link is replaced, and the umask is honoured") {
+TEST_CASE("an existing file is replaced, a symbolic link is followed, and the umask is honoured") {
   const TemporaryFolder folder;
   write_text(folder / "real", "old");
   std::filesystem::create_symlink("real", folder / "link");
+  std::filesystem::create_symlink("new", folder / "dangling");
   const mode_t before = ::umask(027);
   write(folder / "link", {{{0, kTokens, 1}}});
   ::umask(before);
-  CHECK(read_text(folder / "real") == "old");
-  CHECK(std::filesystem::is_regular_file(std::filesystem::symlink_status(folder / "link")));
-  CHECK(static_cast<int>(std::filesystem::status(folder / "link").permissions()) == 0640);
-  write(folder / "real", {{{0, kTokens, 1}}});
-  CHECK(read_text(folder / "real") == read_text(folder / "link"));
-  CHECK(folder.files() == 2);
+  CHECK(read_text(folder / "real") != "old");
+  CHECK(std::filesystem::is_symlink(std::filesystem::symlink_status(folder / "link")));
+  CHECK(static_cast<int>(std::filesystem::status(folder / "real").permissions()) == 0640);
+  write(folder / "dangling", {{{0, kTokens, 1}}});
+  CHECK(read_text(folder / "real") == read_text(folder / "new"));
+  CHECK(folder.files() == 4);
 }
 
 TEST_CASE("a target that cannot be is refused, and nothing is left behind") {
   const TemporaryFolder folder;
   std::filesystem::create_directory(folder / "directory");
-  REQUIRE(::mkfifo((folder / "fifo").c_str(), 0600) == 0);
   write_text(folder / "file", "old");
   CHECK_THAT(failing_write(folder / "directory"), ContainsSubstring("rank 0: ") && ContainsSubstring("is a directory"));
-  CHECK_THAT(failing_write(folder / "fifo"), ContainsSubstring("not a regular file"));
-  CHECK_THAT(failing_write("/dev/null"), ContainsSubstring("not a regular file"));
-  CHECK_THAT(failing_write(folder / "absent/out"), ContainsSubstring("cannot write: No such file or directory"));
+  CHECK_THAT(failing_write(folder / "absent/out"), ContainsSubstring("cannot write: there is no directory"));
   CHECK_THAT(failing_write(folder / "file/out"), ContainsSubstring("Not a directory"));
   CHECK_THAT(failing_write(folder / std::string(300, 'n')), ContainsSubstring("File name too long"));
   CHECK_THAT(failing_write(folder / "slash/"), ContainsSubstring("is not the name of a file"));
@@ -176,7 +174,7 @@ TEST_CASE("a target that cannot be is refused, and nothing is left behind") {
     REQUIRE(::chmod((folder / "directory").c_str(), 0500) == 0);
     CHECK_THAT(failing_write(folder / "directory/out"), ContainsSubstring("Permission denied"));
   }
-  CHECK(folder.files() == 3);
+  CHECK(folder.files() == 2);
   CHECK(read_text(folder / "file") == "old");
 }
 
