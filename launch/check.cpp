@@ -59,6 +59,7 @@ nlohmann::ordered_json findings_json(const std::vector<Finding>& findings) {
 
 int check(const Options& options) {
   const Inputs inputs(options);
+  if (!inputs.note().empty()) print_note(inputs.note());
   Outputs outputs(options);
   const Plan plan = make_plan(inputs.problem(), Topology::single_node(options.world_size),
                               {.layout = options.layout,

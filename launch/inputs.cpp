@@ -3,28 +3,39 @@
 #include <array>
 #include <limits>
 
+#include "launch/text.hpp"
 #include "orrery/file.hpp"
 
 namespace orrery::launch {
 namespace {
 
-// The extents of a tensor of a file, [tokens, heads, head_dim] or with a leading batch.
+// The extents of a tensor of a file.
 struct Extents {
   std::int64_t batch, tokens, heads, width;
 };
 
-Extents extents_of(const std::string& name, const TensorInfo& info) {
+Extents extents_of(const std::string& name, const TensorInfo& info, AxisOrder order) {
   const auto& shape = info.shape;
+  const bool heads_first = order == AxisOrder::heads_tokens;
   if (shape.size() != 3 && shape.size() != 4) {
-    refuse(name, " has ", shape.size(),
-           " dimensions; [tokens, heads, head_dim] or [batch, tokens, heads, head_dim] is needed");
+    const char* axes = heads_first ? "heads, tokens" : "tokens, heads";
+    refuse(name, " has ", shape.size(), " dimensions; [", axes, ", head_dim] or [batch, ", axes,
+           ", head_dim] is needed");
   }
   const std::size_t first = shape.size() - 3;
-  for (std::size_t i = first + 1; i < shape.size(); ++i) {
-    if (shape[i] > std::numeric_limits<int>::max())
+  const std::size_t tokens = first + heads_first, heads = first + !heads_first;
+  for (std::size_t i = first; i < shape.size(); ++i) {
+    if (i != tokens && shape[i] > std::numeric_limits<int>::max())
       refuse(name, ": dimension ", i, " is ", shape[i], ", which is too large");
   }
-  return {first == 1 ? shape[0] : 1, shape[first], shape[first + 1], shape[first + 2]};
+  return {first == 1 ? shape[0] : 1, shape[tokens], shape[heads], shape[first + 2]};
+}
+
+// What to say of extents that look like those of the other order; nothing when they do not.
+std::string transposed_note(const std::string& name, const Extents& e) {
+  if (e.heads <= e.tokens) return {};
+  return concat(name, " is read as ", e.heads, " heads over ", counted(e.tokens, "token"),
+                "; if it is [batch, heads, tokens, head_dim], give --input-layout bhsd");
 }
 
 template <typename Option, typename Value>
@@ -77,7 +88,8 @@ Inputs::Source Inputs::open(const std::string& given, std::string_view default_n
   return {std::move(file), std::move(info)};
 }
 
-Inputs::Inputs(const Options& options) : seed_(options.seed) {
+Inputs::Inputs(const Options& options)
+    : seed_(options.seed), order_(options.input_layout.value_or(AxisOrder::tokens_heads)) {
   if (options.query.empty()) {
     problem_ = generated_problem(options);
     return;
@@ -88,17 +100,22 @@ Inputs::Inputs(const Options& options) : seed_(options.seed) {
   if (!options.grad_out.empty()) grad_out_.emplace(open(options.grad_out, "do"));
 
   const std::string name = query_->text();
-  const Extents q = extents_of(name, query_->info);
-  const Extents k = extents_of(key_->text(), key_->info);
+  const Extents q = extents_of(name, query_->info, order_);
+  const Extents k = extents_of(key_->text(), key_->info, order_);
+  if (!options.input_layout) note_ = transposed_note(name, q);
   const std::array others = {&key_, &value_, &grad_out_};
   for (const std::optional<Source>* other : others) {
     if (!*other) continue;
     const Source& source = **other;
-    const Extents e = extents_of(source.text(), source.info);
+    const Extents e = extents_of(source.text(), source.info, order_);
     same("dimensions", static_cast<std::int64_t>(query_->info.shape.size()), name,
          static_cast<std::int64_t>(source.info.shape.size()), source.text());
     same("batches", q.batch, name, e.batch, source.text());
-    same("tokens", q.tokens, name, e.tokens, source.text());
+    // Where heads stand first and keys have fewer, the numbers of tokens seem to differ.
+    const bool transposed = q.tokens != e.tokens && q.heads == e.heads && !options.input_layout;
+    same("tokens", q.tokens, name, e.tokens,
+         source.text() +
+             (transposed ? "; if these are [batch, heads, tokens, head_dim], give --input-layout bhsd" : ""));
     same("head_dims", q.width, name, e.width, source.text());
     if (other == &value_) same("heads", k.heads, key_->text(), e.heads, source.text());
     if (other == &grad_out_) same("heads", q.heads, name, e.heads, source.text());
@@ -133,12 +150,12 @@ std::string Inputs::describe() const {
 void Inputs::read(const std::optional<Source>& source, Generated generated, const TensorView& into,
                   std::span<const Span> positions, Device device) const {
   if (!source) return generate(into, generated, seed_, positions, device);
-  if (device.kind == DeviceKind::cpu) return source->file.read(source->info, positions, into);
+  if (device.kind == DeviceKind::cpu) return source->file.read(source->info, positions, into, order_);
   const std::size_t bytes = static_cast<std::size_t>(into.elements()) * size_of(into.dtype);
   const DeviceMemory staging({}, bytes, "rows on their way to the device");
   TensorView rows = into;
   rows.data = staging.data();
-  source->file.read(source->info, positions, rows);
+  source->file.read(source->info, positions, rows, order_);
   copy_bytes(into.data, rows.data, bytes);
 }
 

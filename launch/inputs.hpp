@@ -37,6 +37,8 @@ class Inputs {
   // Whether the tensors have a leading batch dimension in the files.
   bool batched() const { return batched_; }
   std::string describe() const;
+  // What the user should know of the inputs before they are used, as a line; empty when there is nothing.
+  const std::string& note() const { return note_; }
 
   // Fills query, key, value and, where there is one, grad_out with the rows at `positions`. The tensors are dense and
   // lie on `device`.
@@ -54,6 +56,8 @@ class Inputs {
 
   AttentionProblem problem_;
   std::uint64_t seed_ = 0;
+  AxisOrder order_ = AxisOrder::tokens_heads;  // in the files
+  std::string note_;
   bool batched_ = true;
   std::optional<Source> query_, key_, value_, grad_out_;
 };

@@ -90,6 +90,9 @@ constexpr std::array kOptionTable = {
     OptionInfo{kInput, kRuns | kCheck, "value", "FILE[:TENSOR]", "(tensor v)"},
     OptionInfo{kInput, kRuns | kCheck, "grad-out", "FILE[:TENSOR]",
                "with --backward (tensor do); generated when left out"},
+    OptionInfo{kInput, kRuns | kCheck, "input-layout", "LAYOUT",
+               "of these files: bshd, [batch, tokens, heads, head_dim], or bhsd, [batch, heads, tokens, head_dim], "
+               "either with or without the batch; --out is written as bshd (bshd)"},
 
     OptionInfo{kPlacement, kCheck, "world-size", "P", "ranks of the plan (1)"},
     OptionInfo{kPlacement, kMeasures, "ranks", "P",

@@ -173,6 +173,11 @@ void read_files(const Given& given, Options& options) {
   if (inputs != 0 && inputs != 3) refuse("--query, --key and --value are given together or not at all");
   if (!options.grad_out.empty() && inputs == 0) refuse("--grad-out needs --query, --key and --value");
   if (!options.grad_out.empty() && !options.backward) refuse("--grad-out needs --backward");
+  if (const auto layout = given.string("input-layout")) {
+    if (*layout != "bshd" && *layout != "bhsd") refuse("--input-layout '", *layout, "' is neither bshd nor bhsd");
+    if (inputs == 0) refuse("--input-layout needs --query, --key and --value");
+    options.input_layout = *layout == "bhsd" ? AxisOrder::heads_tokens : AxisOrder::tokens_heads;
+  }
   options.config = given.string("config").value_or("");
   options.json = given.string("json").value_or("");
   options.out = given.string("out").value_or("");

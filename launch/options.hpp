@@ -10,6 +10,7 @@
 #include <string>
 
 #include "orrery/env.hpp"
+#include "orrery/io.hpp"
 #include "orrery/tensor.hpp"
 #include "orrery/verify.hpp"
 
@@ -29,6 +30,7 @@ struct Options {
 
   // Files; empty when not given.
   std::string query, key, value, grad_out, out, config;
+  std::optional<AxisOrder> input_layout;  // tokens_heads
 
   // Placement.
   bool launcher = true;      // asked for ranks; false: this process runs alone, whatever started it

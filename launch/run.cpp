@@ -75,6 +75,7 @@ int run(World& world, const Options& options) {
   together(world, [&] {
     inputs.emplace(options);
     if (!first) return;
+    if (!inputs->note().empty()) print_note(inputs->note());
     outputs.emplace(options, result_bytes(inputs->problem(), options.backward));
     if (outputs->out() && outputs->out()->is_stream() && world.topology().nodes() > 1) {
       refuse("--out ", options.out, ": what is no regular file can be written by the ranks of one host only");

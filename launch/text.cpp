@@ -73,6 +73,11 @@ void print_error(const Error& error) noexcept {
   }
 }
 
+void print_note(std::string_view note) {
+  const std::string line = "orrery: note: " + printable(Error(ErrorCode::invalid, std::string(note))) + "\n";
+  [[maybe_unused]] const auto written = ::write(STDERR_FILENO, line.data(), line.size());
+}
+
 void print(std::string_view text) {
   if (std::fwrite(text.data(), 1, text.size(), stdout) != text.size() || std::fflush(stdout) != 0) {
     fail(ErrorCode::resource, "cannot write to standard output");

@@ -20,6 +20,8 @@ std::string counted(std::int64_t count, std::string_view noun);  // "1 rank", "2
 std::string printable(const Error& error);
 // That line to standard error, in one write so that ranks' lines do not mix.
 void print_error(const Error& error) noexcept;
+// A line to standard error of what is no error, yet to be known.
+void print_note(std::string_view note);
 // Prints to standard output and sees that it arrived; ErrorCode::resource when it did not.
 void print(std::string_view text);
 

@@ -24,6 +24,9 @@ struct TensorInfo {
   std::int64_t bytes = 0;
 };
 
+// How a file orders what a tensor holds, after the batch.
+enum class AxisOrder { tokens_heads, heads_tokens };
+
 // An open file whose header has been checked: length within the file and below 100 MB, JSON object, known dtypes,
 // shapes that are non-negative and do not overflow, byte ranges that match the shapes, lie in the file, do not overlap,
 // and leave no hole. Throws ErrorCode::invalid. Tensors of other dtypes than fp32, bf16 and fp16 are refused when asked
@@ -41,8 +44,10 @@ class SafetensorsFile {
   const TensorInfo& info(std::string_view name) const;
 
   // Reads the rows at `positions` (in order) of a tensor [tokens, heads, width] or [batch, tokens, heads, width] into
-  // `into`, whose batch, heads, width and dtype must be the file's and whose tokens are those of the spans.
-  void read(const TensorInfo& tensor, std::span<const Span> positions, const TensorView& into) const;
+  // `into`, whose batch, heads, width and dtype must be the file's and whose tokens are those of the spans. With
+  // AxisOrder::heads_tokens the tensor is [heads, tokens, width] or [batch, heads, tokens, width].
+  void read(const TensorInfo& tensor, std::span<const Span> positions, const TensorView& into,
+            AxisOrder order = AxisOrder::tokens_heads) const;
 
  private:
   struct File;

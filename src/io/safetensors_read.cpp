@@ -32,7 +32,7 @@ struct RowReader {
   const std::string& path;
   const TensorView& into;
   std::int64_t row_bytes;  // heads x width of one token, dense in the file
-  std::vector<std::byte> buffer;
+  std::vector<std::byte>& buffer;
 
   bool dense_row() const { return into.heads == 1 || into.head_stride == into.width; }
   bool dense_rows() const { return dense_row() && into.token_stride == into.heads * into.width; }
@@ -124,14 +124,18 @@ const TensorInfo& SafetensorsFile::info(std::string_view name) const {
   return tensor.info;
 }
 
-void SafetensorsFile::read(const TensorInfo& tensor, std::span<const Span> positions, const TensorView& into) const {
+void SafetensorsFile::read(const TensorInfo& tensor, std::span<const Span> positions, const TensorView& into,
+                           AxisOrder order) const {
   const std::string where = concat(io::quoted(file_->path), ": tensor ", io::quoted(tensor.name, 80));
   const std::size_t rank = tensor.shape.size();
+  const bool heads_first = order == AxisOrder::heads_tokens;
   if (rank != 3 && rank != 4) {
-    refuse(where, " has ", rank, " dimensions; [tokens, heads, width] or [batch, tokens, heads, width] is needed");
+    const char* axes = heads_first ? "heads, tokens" : "tokens, heads";
+    refuse(where, " has ", rank, " dimensions; [", axes, ", width] or [batch, ", axes, ", width] is needed");
   }
   const std::int64_t batch = rank == 4 ? tensor.shape[0] : 1;
-  const std::int64_t tokens = tensor.shape[rank - 3], heads = tensor.shape[rank - 2], width = tensor.shape[rank - 1];
+  const std::int64_t tokens = tensor.shape[rank - (heads_first ? 2 : 3)], width = tensor.shape[rank - 1];
+  const std::int64_t heads = tensor.shape[rank - (heads_first ? 3 : 2)];
   if (into.batch != batch || into.heads != heads || into.width != width || into.dtype != tensor.dtype) {
     refuse(where, " is ", to_string(tensor.dtype), " with batch ", batch, ", heads ", heads, ", width ", width,
            "; it was to be read as ", to_string(into.dtype), " with batch ", into.batch, ", heads ", into.heads,
@@ -139,14 +143,22 @@ void SafetensorsFile::read(const TensorInfo& tensor, std::span<const Span> posit
   }
   const std::int64_t count = io::checked_count(where, positions, tokens);
   if (count != into.tokens) refuse(where, ": ", count, " positions were to be read into ", into.tokens, " tokens");
-  const std::int64_t row_bytes = heads * width * static_cast<std::int64_t>(size_of(tensor.dtype));
-  if (batch == 0 || count == 0 || row_bytes == 0) return;
+  const std::int64_t head_bytes = width * static_cast<std::int64_t>(size_of(tensor.dtype));
+  if (batch == 0 || count == 0 || heads * head_bytes == 0) return;
 
-  RowReader reader{file_->descriptor, file_->path, into, row_bytes, {}};
-  for (std::int64_t b = 0; b < batch; ++b) {
-    const std::int64_t file_offset = tensor.file_offset + b * tokens * row_bytes;
-    io::for_each_run(positions,
-                     [&](std::int64_t index, const Span& run) { reader.read_run(file_offset, b, index, run); });
+  // Where heads come first, each is a tensor of its own with one head.
+  const std::int64_t parts = heads_first ? heads : 1, row_bytes = heads / parts * head_bytes;
+  std::vector<std::byte> buffer;
+  for (std::int64_t part = 0; part < parts; ++part) {
+    TensorView rows = into;
+    rows.data = into.at(0, 0, part);
+    rows.heads = heads / parts;
+    RowReader reader{file_->descriptor, file_->path, rows, row_bytes, buffer};
+    for (std::int64_t b = 0; b < batch; ++b) {
+      const std::int64_t file_offset = tensor.file_offset + (b * parts + part) * tokens * row_bytes;
+      io::for_each_run(positions,
+                       [&](std::int64_t index, const Span& run) { reader.read_run(file_offset, b, index, run); });
+    }
   }
 }
 

@@ -82,6 +82,49 @@ class Inputs(support.ProgramTest):
                 self.assert_good(result)
                 self.assertEqual(json.loads(result.stdout)["problem"]["heads"], heads)
 
+    def test_heads_before_tokens(self):
+        """The same numbers in either order give the same results, and the wrong order is noted."""
+        tokens, heads, kv_heads = 3, 4, 2
+
+        def swapped(heads, first):  # element i of a tensor in the order that puts `first`'s axis first
+            def value(i):
+                width, i = i % WIDTH, i // WIDTH
+                head, token = (i // tokens, i % tokens) if first == "heads" else (i % heads, i // heads)
+                return wave(token * 50 + head * 9 + width)
+            return value
+
+        for batch in ([], [1]):
+            for order, layout in [("tokens", "bshd"), ("heads", "bhsd")]:
+                def tensor(heads):
+                    axes = [tokens, heads] if order == "tokens" else [heads, tokens]
+                    return f32([*batch, *axes, WIDTH], swapped(heads, order))
+
+                self.good(q=tensor(heads), k=tensor(kv_heads), v=tensor(kv_heads), do=tensor(heads))
+                result = alone(*self.arguments("--input-layout", layout, "--backward", "--ranks", 2, "--verify", "full",
+                                               "--grad-out", self.path("do.safetensors")))
+                self.assert_good(result)
+                self.assertEqual(result.stderr, "")
+                os.rename(self.path("out.safetensors"), self.path(layout))
+            with open(self.path("bshd"), "rb") as one, open(self.path("bhsd"), "rb") as other:
+                self.assertEqual(one.read(), other.read())
+        self.refuses("tokens differ", "--input-layout bhsd")
+        self.refuses("--input-layout 'bsd'", more=["--input-layout", "bsd"])
+
+    def test_inputs_that_look_transposed_are_noted(self):
+        both = f32([1, 2, 64, 4], wave)
+        self.good(q=both, k=both, v=both)
+        for run in (alone, lambda *a: mpi(2, *a)):
+            result = run(*self.arguments())
+            self.assert_good(result)
+            self.assertEqual(len(support.said(result)), 1)
+            for fragment in ("note", "64 heads over 2 tokens", "--input-layout bhsd"):
+                self.assertIn(fragment, support.said(result)[0])
+        result = alone(*self.arguments("--input-layout", "bhsd"))
+        self.assert_good(result)
+        self.assertEqual(result.stderr, "")
+        self.assertIn("2 heads", result.stdout)
+        self.assertEqual(alone(*self.arguments("--input-layout", "bshd")).stderr, "")
+
     def test_what_the_reference_reader_opens(self):
         data = f32([TOKENS, HEADS, WIDTH], wave)[2]
         entry = {"dtype": "F32", "shape": [TOKENS, HEADS, WIDTH], "data_offsets": [0, len(data)], "note": [{"shape": 1}]}

@@ -111,6 +111,35 @@ TEST_CASE("a tensor without a batch dimension is a batch of one") {
   CHECK(values == std::vector<float>{2.f, 1.f});
 }
 
+TEST_CASE("a tensor with its heads before its tokens is read head by head") {
+  const TemporaryFolder folder;
+  write_counting(folder / "q");
+  const SafetensorsFile file(folder / "q");
+  // The same bytes as kTokens heads of kHeads tokens.
+  const std::int64_t heads = kTokens, tokens = kHeads;
+  for (const std::vector<Span>& positions : {std::vector<Span>{{0, tokens, 1}}, {{2, 1, 1}, {0, 2, 1}}, {{0, 2, 2}}}) {
+    const std::int64_t count = token_count(positions);
+    std::vector<std::uint16_t> memory(static_cast<std::size_t>(kBatch * count * heads * kWidth));
+    const TensorView view = TensorView::dense(memory.data(), Dtype::bf16, kBatch, count, heads, kWidth);
+    file.read(file.info("q"), positions, view, AxisOrder::heads_tokens);
+    std::int64_t wrong = 0, token = 0;
+    for (const Span& span : positions) {
+      for (std::int64_t i = 0; i < span.count; ++i, ++token) {
+        for (std::int64_t b = 0; b < kBatch; ++b) {
+          for (std::int64_t h = 0; h < heads; ++h) {
+            for (std::int64_t w = 0; w < kWidth; ++w) {
+              const std::int64_t in_file = ((b * heads + h) * tokens + span.at(i)) * kWidth + w;
+              wrong += memory[view.offset(b, token, h) + w] != static_cast<std::uint16_t>(in_file);
+            }
+          }
+        }
+      }
+    }
+    CHECK(wrong == 0);
+    CHECK(refusal([&] { file.read(file.info("q"), positions, view); }));
+  }
+}
+
 TEST_CASE("a destination that does not fit the tensor is refused") {
   const TemporaryFolder folder;
   write_counting(folder / "q");
