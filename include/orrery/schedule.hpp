@@ -44,6 +44,17 @@ enum class BufferRole {
 // contiguous piece. By token, all heads of a token lie together, and some tokens are one contiguous piece.
 enum class RowOrder { by_head, by_token };
 
+// Which positions the rows of a scan buffer compose. Row t of a rank belongs to span t of its shard. An input has what
+// this says; of an output it is a claim, which the checker holds against what was composed, and in which order.
+enum class Scan {
+  own,                 // the span's, as the caller composed them
+  exclusive,           // all before the span, ascending; none before position 0
+  inclusive,           // those, and the span's
+  exclusive_reversed,  // all behind the span, descending from the last one
+  inclusive_reversed,  // those, and the span's
+};
+std::string_view to_string(Scan scan);
+
 struct Buffer {
   std::string name;
   BufferKind kind = BufferKind::query;
@@ -52,6 +63,7 @@ struct Buffer {
   std::int64_t tokens = 0;
   int heads = 0;
   RowOrder order = RowOrder::by_head;  // of the plan's own; a caller's has the strides it has
+  Scan scan = Scan::own;               // of a caller's scan
 };
 
 // One tensor of a buffer.

@@ -32,6 +32,22 @@ std::string_view to_string(BufferKind kind) {
   return "?";
 }
 
+std::string_view to_string(Scan scan) {
+  switch (scan) {
+    case Scan::own:
+      return "own";
+    case Scan::exclusive:
+      return "exclusive";
+    case Scan::inclusive:
+      return "inclusive";
+    case Scan::exclusive_reversed:
+      return "exclusive reversed";
+    case Scan::inclusive_reversed:
+      return "inclusive reversed";
+  }
+  return "?";
+}
+
 std::vector<Component> components(const Buffer& buffer, int head_dim) {
   const std::int64_t d = head_dim;
   switch (buffer.kind) {

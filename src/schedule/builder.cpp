@@ -13,9 +13,9 @@ ProgramBuilder::ProgramBuilder(Pass pass, int rank, int world_size) {
 }
 
 int ProgramBuilder::buffer(std::string name, BufferKind kind, BufferRole role, Dtype dtype, std::int64_t tokens,
-                           int heads, RowOrder order) {
+                           int heads, RowOrder order, Scan scan) {
   ORRERY_CHECK(program_.find(name) < 0, "two buffers are called ", name);
-  program_.buffers.push_back({std::move(name), kind, role, dtype, tokens, heads, order});
+  program_.buffers.push_back({std::move(name), kind, role, dtype, tokens, heads, order, scan});
   return static_cast<int>(program_.buffers.size()) - 1;
 }
 

@@ -15,7 +15,7 @@ class ProgramBuilder {
   ProgramBuilder(Pass pass, int rank, int world_size);
 
   int buffer(std::string name, BufferKind kind, BufferRole role, Dtype dtype, std::int64_t tokens, int heads,
-             RowOrder order = RowOrder::by_head);
+             RowOrder order = RowOrder::by_head, Scan scan = Scan::own);
 
   // Slices: a whole buffer, a range of tokens, and either of these for a range of heads.
   Slice all(int buffer) const;

@@ -106,7 +106,9 @@ std::string to_text(const RankProgram& program) {
   text << to_string(program.pass) << " rank " << program.rank << " of " << program.world_size << "\n";
   for (const Buffer& b : program.buffers) {
     text << "  " << to_string(b.role) << " " << b.name << ": " << to_string(b.kind) << " " << to_string(b.dtype) << " "
-         << b.tokens << " tokens x " << b.heads << " heads" << order_text(b.order) << "\n";
+         << b.tokens << " tokens x " << b.heads << " heads" << order_text(b.order);
+    if (b.scan != Scan::own) text << " " << to_string(b.scan);
+    text << "\n";
   }
   for (std::size_t i = 0; i < program.steps.size(); ++i) {
     text << "  " << i << " " << to_text(program, static_cast<int>(i)) << "\n";

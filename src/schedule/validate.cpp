@@ -29,6 +29,10 @@ class Validator {
   void run() {
     for (const Buffer& b : program_.buffers) {
       if (b.tokens < 0 || b.heads < 0) bad("buffer ", b.name, " has ", b.tokens, " tokens x ", b.heads, " heads");
+      const bool callers = b.role == BufferRole::input || b.role == BufferRole::output;
+      if (b.scan != Scan::own && (b.kind != BufferKind::scan || !callers)) {
+        bad("buffer ", b.name, ", which is no scan of the caller's, claims to be ", to_string(b.scan));
+      }
     }
     for (step_ = 0; step_ < static_cast<int>(program_.steps.size()); ++step_) {
       const Step& step = program_.steps[static_cast<std::size_t>(step_)];

@@ -8,6 +8,7 @@
 #include "orrery/check.hpp"
 #include "schedule/mutate.hpp"
 #include "schedule/naive.hpp"
+#include "schedule/programs_by_hand.hpp"
 #include "support/catch.hpp"
 
 using namespace orrery;
@@ -73,6 +74,30 @@ TEST_CASE("no mutant that changes the result passes") {
   REQUIRE(tried > 1500);
   REQUIRE(harmful_found[false] > tried / 2);
   REQUIRE(harmless_passed[true] > 0);
+}
+
+TEST_CASE("no mutant of a scan that changes the result passes") {
+  std::mt19937 random(7);
+  int harmful = 0, passed_harmless = 0;
+  const AttentionProblem problem = problem_of("causal");
+  for (const char* layout_name : {"contiguous", "zigzag", "striped:2"}) {
+    const Layout layout = Layout::make(layout_name, problem.mask, 3);
+    for (Scan scan : {Scan::exclusive, Scan::inclusive, Scan::exclusive_reversed, Scan::inclusive_reversed}) {
+      const Programs good = test::scan(layout, 2, scan);
+      for (int n = 0; n < 150; ++n) {
+        Programs mutant = good;
+        if (!mutate(mutant, random)) continue;
+        const bool passed = check(problem, layout, mutant, {}, {.needless = false}).empty();
+        const bool right = test::naive_is_right(problem, layout, mutant, {});
+        INFO(layout_name << " " << to_string(scan) << " mutant " << n);
+        REQUIRE((right || !passed));
+        harmful += !right;
+        passed_harmless += right && passed;
+      }
+    }
+  }
+  REQUIRE(harmful > 500);
+  REQUIRE(passed_harmless > 0);
 }
 
 TEST_CASE("every step of a proved program is needed: dropping any one is found") {

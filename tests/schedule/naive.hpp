@@ -24,6 +24,30 @@ struct Row {
   const Term& symbol() const { return terms.at(0); }
 };
 
+// The positions that a scan's row composes, one term each, in the order in which they are applied.
+inline std::vector<Term> scan_terms(const AttentionProblem& problem, const Layout& layout, int rank, Scan scan,
+                                    std::int64_t row, int head, bool reversed) {
+  const Span span = layout.shard(rank).at(static_cast<std::size_t>(row));
+  std::vector<Term> terms;
+  for (std::int64_t position = 0; position < problem.seq_len; ++position) {
+    const bool own = position >= span.begin && position <= span.last() && (position - span.begin) % span.stride == 0;
+    const bool before = position<span.begin, behind = position> span.last();
+    const bool in = (scan == Scan::own && own) || (scan == Scan::exclusive && before) ||
+                    (scan == Scan::inclusive && !behind) || (scan == Scan::exclusive_reversed && behind) ||
+                    (scan == Scan::inclusive_reversed && !before);
+    if (in) terms.push_back({static_cast<int>(BufferKind::scan), static_cast<int>(position), head});
+  }
+  if (reversed) std::reverse(terms.begin(), terms.end());
+  return terms;
+}
+
+// The direction in which the caller composed what it gives.
+inline bool scans_reversed(const RankProgram& program) {
+  return std::any_of(program.buffers.begin(), program.buffers.end(), [](const Buffer& b) {
+    return b.scan == Scan::exclusive_reversed || b.scan == Scan::inclusive_reversed;
+  });
+}
+
 class NaiveRank {
  public:
   NaiveRank(const AttentionProblem& problem, const Layout& layout, const RankProgram& program)
@@ -31,6 +55,15 @@ class NaiveRank {
     for (const Buffer& b : program.buffers) {
       memory_.emplace_back(static_cast<std::size_t>(b.tokens * b.heads));
       if (b.role != BufferRole::input) continue;
+      if (b.kind == BufferKind::scan) {
+        for (std::int64_t t = 0; t < b.tokens; ++t) {
+          for (int h = 0; h < b.heads; ++h) {
+            memory_.back()[static_cast<std::size_t>(t * b.heads + h)] = {
+                false, scan_terms(problem, layout, program.rank, b.scan, t, h, scans_reversed(program))};
+          }
+        }
+        continue;
+      }
       for (std::int64_t t = 0; t < b.tokens; ++t) {
         for (int h = 0; h < b.heads; ++h) {
           const int position = static_cast<int>(layout.position(program.rank, t));
@@ -136,7 +169,15 @@ class NaiveRank {
   }
   void run(const Merge& s) { sum(s.into, s.from); }
   void run(const Add& s) { sum(s.into, s.from); }
-  void run(const Compose&) { throw std::logic_error("no scans here"); }
+  void run(const Compose& s) {
+    rows(s.into, [&](auto t, int h) {
+      Row both = row(s.earlier, t, h);
+      const Row& later = row(s.into, t, h);
+      both.garbage = both.garbage || later.garbage;
+      both.terms.insert(both.terms.end(), later.terms.begin(), later.terms.end());
+      row(s.into, t, h) = both;
+    });
+  }
   void run(const Copy& s) { assign(s.into, s.from); }
   void run(const Normalize& s) { assign(s.into, s.state); }
   void run(const Delta& s) {
@@ -269,6 +310,12 @@ inline bool results_are_right(const AttentionProblem& problem, const Layout& lay
       for (std::int64_t t = 0; t < b.tokens; ++t) {
         for (int h = 0; h < b.heads; ++h) {
           Row row = rank.buffer(static_cast<int>(i))[static_cast<std::size_t>(t * b.heads + h)];
+          if (b.kind == BufferKind::scan) {
+            const int r = rank.program().rank;
+            const auto terms = scan_terms(problem, layout, r, b.scan, t, h, scans_reversed(rank.program()));
+            if (row.garbage || row.terms != terms) return false;
+            continue;
+          }
           std::sort(row.terms.begin(), row.terms.end());
           const int position = static_cast<int>(layout.position(rank.program().rank, t));
           if (row.garbage || row.terms != expected(problem, b.kind, position, h)) return false;

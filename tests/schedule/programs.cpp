@@ -1,5 +1,6 @@
 // Programs written by hand are proved like any other, and their faults are found.
 #include "orrery/check.hpp"
+#include "schedule/naive.hpp"
 #include "schedule/programs_by_hand.hpp"
 #include "support/catch.hpp"
 
@@ -60,26 +61,86 @@ TEST_CASE("a partial state that is merged twice, or by the wrong rank, is found"
   REQUIRE_FALSE(check(problem, layout, programs, {}).empty());
 }
 
-TEST_CASE("an ordered scan over the ranks is proved, forward and reversed") {
-  const AttentionProblem problem = problem_of(8, "causal");
-  for (bool reversed : {false, true}) {
-    for (int world : {1, 2, 3, 8}) {
-      const Layout layout = Layout::make("contiguous", problem.mask, world);
-      REQUIRE(check(problem, layout, test::scan(world, 2, reversed), {}).empty());
+namespace {
+
+constexpr Scan kScans[] = {Scan::exclusive, Scan::inclusive, Scan::exclusive_reversed, Scan::inclusive_reversed};
+
+// Programs of one scan that claim to be another.
+std::vector<RankProgram> claiming(std::vector<RankProgram> programs, Scan claim) {
+  for (RankProgram& program : programs) {
+    for (Buffer& b : program.buffers) {
+      if (b.role == BufferRole::output) b.scan = claim;
+    }
+  }
+  return programs;
+}
+
+}  // namespace
+
+TEST_CASE("scans are proved over any chunks, zigzag too, exclusive and inclusive, in either direction") {
+  const AttentionProblem problem = problem_of(24, "causal");
+  for (const char* layout_name : {"contiguous", "zigzag", "striped:2"}) {
+    for (int world : {1, 2, 3, 5}) {
+      const Layout layout = Layout::make(layout_name, problem.mask, world);
+      for (Scan scan : kScans) {
+        INFO(layout_name << " P=" << world << " " << to_string(scan));
+        const auto programs = test::scan(layout, 2, scan);
+        std::string found_all;
+        for (const Finding& f : check(problem, layout, programs, {}, {.needless = false}))
+          found_all += to_text(f) + "\n";
+        REQUIRE(found_all == "");
+        REQUIRE(check(problem, layout, programs, {}).empty());
+        REQUIRE(test::naive_is_right(problem, layout, programs, {}));
+      }
     }
   }
 }
 
-TEST_CASE("a scan composed out of order is found") {
+TEST_CASE("a scan that is not the one it claims to be is found: inclusive for exclusive, one direction for the other") {
+  const AttentionProblem problem = problem_of(24, "causal");
+  for (const char* layout_name : {"contiguous", "zigzag"}) {
+    const Layout layout = Layout::make(layout_name, problem.mask, 3);
+    for (Scan scan : kScans) {
+      for (Scan claim : kScans) {
+        if (scan == claim) continue;
+        INFO(layout_name << " " << to_string(scan) << " claims " << to_string(claim));
+        REQUIRE(found(check(problem, layout, claiming(test::scan(layout, 2, scan), claim), {}), Fault::wrong));
+      }
+    }
+  }
+  const Layout layout = Layout::make("contiguous", problem.mask, 3);
+  const auto findings = check(problem, layout, claiming(test::scan(layout, 2, Scan::inclusive), Scan::exclusive), {});
+  REQUIRE(to_text(findings.at(1)) ==
+          "wrong: forward rank 1: result[0:1]h[0:2] composes positions 0 to 15, where its exclusive scan is positions "
+          "0 to 7");
+}
+
+TEST_CASE("a scan over rows whose positions alternate with other ranks' is found") {
+  const AttentionProblem problem = problem_of(8, "causal");
+  const Layout layout = Layout::make("striped", problem.mask, 2);
+  REQUIRE(found(check(problem, layout, test::scan(layout, 2, Scan::inclusive), {}), Fault::wrong));
+}
+
+TEST_CASE("a scan composed out of order, with another head's states, or not at all, is found") {
   const AttentionProblem problem = problem_of(8, "causal");
   const Layout layout = Layout::make("contiguous", problem.mask, 3);
-  auto programs = test::scan(3, 2, false);
-  for (Step& step : programs[2].steps) {
-    if (auto* compose = std::get_if<Compose>(&step)) std::swap(compose->into, compose->earlier);
-  }
+  const auto compose_of = [](RankProgram& program) -> Compose& {
+    for (Step& step : program.steps) {
+      if (auto* compose = std::get_if<Compose>(&step)) return *compose;
+    }
+    throw std::logic_error("no such step");
+  };
+  auto programs = test::scan(layout, 2, Scan::inclusive);
+  Compose& swapped = compose_of(programs[2]);
+  std::swap(swapped.into, swapped.earlier);
   REQUIRE(found(check(problem, layout, programs, {}), Fault::wrong));
 
-  programs = test::scan(3, 2, false);
+  programs = test::scan(layout, 2, Scan::inclusive);
+  compose_of(programs[2]).earlier.heads = compose_of(programs[2]).into.heads = 1;
+  compose_of(programs[2]).earlier.head_begin = 1;
+  REQUIRE(found(check(problem, layout, programs, {}), Fault::wrong));
+
+  programs = test::scan(layout, 2, Scan::inclusive);
   std::erase_if(programs[1].steps, [](const Step& s) { return std::holds_alternative<Compose>(s); });
-  REQUIRE_FALSE(check(problem, layout, programs, {}).empty());
+  REQUIRE(found(check(problem, layout, programs, {}), Fault::wrong));
 }

@@ -3,6 +3,7 @@
 // stand on these.
 #pragma once
 
+#include <algorithm>
 #include <vector>
 
 #include "orrery/layout.hpp"
@@ -100,23 +101,48 @@ inline std::vector<RankProgram> crossed_lanes(const AttentionProblem& problem, c
   return programs;
 }
 
-// The inclusive scan of one state a rank, from rank 0 up, or reversed from the last rank down.
-inline std::vector<RankProgram> scan(int world, int heads, bool reversed) {
+// A scan over the spans of all shards in the order of their positions, or reversed: one state a span, whoever owns it.
+// A rank comes by as often as it has spans.
+inline std::vector<RankProgram> scan(const Layout& layout, int heads, Scan claim) {
+  const bool reversed = claim == Scan::exclusive_reversed || claim == Scan::inclusive_reversed;
+  const bool inclusive = claim == Scan::inclusive || claim == Scan::inclusive_reversed;
+  struct Place {
+    std::int64_t begin, row;
+    int rank;
+  };
+  std::vector<Place> places;  // in the order of the scan
+  for (int rank = 0; rank < layout.world_size(); ++rank) {
+    std::int64_t row = 0;
+    for (const Span& span : layout.shard(rank)) places.push_back({span.begin, row++, rank});
+  }
+  std::sort(places.begin(), places.end(),
+            [&](const Place& a, const Place& b) { return reversed ? a.begin > b.begin : a.begin < b.begin; });
   std::vector<RankProgram> programs;
-  for (int rank = 0; rank < world; ++rank) {
-    ProgramBuilder p(Pass::forward, rank, world);
-    const auto buffer = [&](const char* name, BufferRole role) {
-      return p.buffer(name, BufferKind::scan, role, Dtype::fp32, 1, heads);
+  for (int rank = 0; rank < layout.world_size(); ++rank) {
+    ProgramBuilder p(Pass::forward, rank, layout.world_size());
+    const auto rows = static_cast<std::int64_t>(layout.shard(rank).size());
+    const auto buffer = [&](const char* name, BufferRole role, Scan of) {
+      return p.buffer(name, BufferKind::scan, role, Dtype::fp32, rows, heads, RowOrder::by_head, of);
     };
-    const int own = buffer("own", BufferRole::input), result = buffer("result", BufferRole::output);
-    const int earlier_rank = reversed ? rank + 1 : rank - 1, later_rank = reversed ? rank - 1 : rank + 1;
-    p.add(Copy{p.all(result), p.all(own)});
-    if (earlier_rank >= 0 && earlier_rank < world) {
-      const int earlier = buffer("earlier", BufferRole::workspace);
-      p.add(Exchange{{}, {{p.all(earlier), earlier_rank}}, 0});
-      p.add(Compose{p.all(result), p.all(earlier)});
+    const int own = buffer("own", BufferRole::input, Scan::own), result = buffer("result", BufferRole::output, claim);
+    const int earlier = buffer("earlier", BufferRole::workspace, Scan::own);
+    // What is handed on: up to and with this span. Of an inclusive scan that is the result.
+    const int total = inclusive ? result : buffer("total", BufferRole::workspace, Scan::own);
+    for (std::size_t i = 0; i < places.size(); ++i) {
+      if (places[i].rank != rank) continue;
+      const auto row = [&](int of, std::int64_t t) { return p.tokens(of, {t, t + 1}); };
+      const std::int64_t t = places[i].row;
+      const bool first = i == 0, last = i + 1 == places.size();
+      Slice before = row(earlier, t);
+      if (!first && places[i - 1].rank == rank) before = row(total, places[i - 1].row);
+      if (!first && places[i - 1].rank != rank) p.add(Exchange{{}, {{before, places[i - 1].rank}}, 0});
+      if (!inclusive && first) p.add(Clear{row(result, t)});
+      if (!inclusive && !first) p.add(Copy{row(result, t), before});
+      if (last && !inclusive) continue;
+      p.add(Copy{row(total, t), row(own, t)});
+      if (!first) p.add(Compose{row(total, t), before});
+      if (!last && places[i + 1].rank != rank) p.add(Exchange{{{row(total, t), places[i + 1].rank}}, {}, 0});
     }
-    if (later_rank >= 0 && later_rank < world) p.add(Exchange{{{p.all(result), later_rank}}, {}, 0});
     programs.push_back(std::move(p).finish());
   }
   return programs;

@@ -59,9 +59,38 @@ Effects::Effects(Context& context, const RankProgram& program) : context_(contex
     Provenance rows;
     rows.written = true;
     rows.identity = {program.rank, 0, 0};
-    if (b.kind == BufferKind::scan) rows.order = {program.rank};
-    memory_.back().write({0, 0, b.tokens, 0, b.heads}, std::move(rows));
+    if (b.kind != BufferKind::scan) {
+      memory_.back().write({0, 0, b.tokens, 0, b.heads}, std::move(rows));
+      continue;
+    }
+    for (std::int64_t t = 0; t < b.tokens; ++t) {
+      const auto composed = claimed(context, program, b, t);
+      if (!composed) break;
+      rows.composed = *composed;
+      memory_.back().write({0, t, 1, 0, b.heads}, rows);
+    }
   }
+}
+
+std::optional<Composed> claimed(const Context& context, const RankProgram& program, const Buffer& buffer,
+                                std::int64_t row) {
+  const std::vector<Span>& shard = context.shards[static_cast<std::size_t>(program.rank)];
+  if (row >= static_cast<std::int64_t>(shard.size())) return {};
+  const Span& span = shard[static_cast<std::size_t>(row)];
+  const std::int64_t begin = span.begin, end = span.last() + 1, all = context.problem.seq_len;
+  switch (buffer.scan) {
+    case Scan::own:
+      return Composed{span, 0};
+    case Scan::exclusive:
+      return Composed{{0, begin, 1}, 1};
+    case Scan::inclusive:
+      return Composed{{0, end, 1}, 1};
+    case Scan::exclusive_reversed:
+      return Composed{{end, all - end, 1}, -1};
+    case Scan::inclusive_reversed:
+      return Composed{{begin, all - begin, 1}, -1};
+  }
+  return {};
 }
 
 void Effects::inherit(const Effects& earlier) {
@@ -300,29 +329,54 @@ void Effects::apply(const Delta& s) {
   if (s.cleared.given()) clear(s.cleared);
 }
 
+namespace {
+
+// The positions of both, when those of `earlier` stand right before the others in the direction of the scan.
+std::optional<Composed> compose(const Composed& later, const Composed& earlier) {
+  if (earlier.positions.count == 0) return later;
+  if (later.positions.count == 0) return earlier;
+  const auto goes = [&](int direction) {
+    return later.direction * direction >= 0 && earlier.direction * direction >= 0;
+  };
+  for (const Composed* each : {&later, &earlier}) {
+    if (each->positions.count > 1 && each->positions.stride != 1) return {};  // others' positions lie between
+  }
+  const std::int64_t count = later.positions.count + earlier.positions.count;
+  if (goes(1) && earlier.positions.last() + 1 == later.positions.begin) {
+    return Composed{{earlier.positions.begin, count, 1}, 1};
+  }
+  if (goes(-1) && later.positions.last() + 1 == earlier.positions.begin) {
+    return Composed{{later.positions.begin, count, 1}, -1};
+  }
+  return {};
+}
+
+}  // namespace
+
 void Effects::apply(const Compose& s) {
   for (const Cell& cell : memory(s.earlier).read(s.earlier)) {
     if (!cell.value.written) {
       report(Fault::unwritten, step_, "reads a scan state that nothing wrote");
       continue;
     }
+    const Identity identity = shifted(cell.value.identity, s.into, s.earlier);
     memory(s.into).update(corresponding(s.into, s.earlier, cell), [&](Cell& later) {
       if (!later.value.written) {
         report(Fault::unwritten, step_, "composes into a scan state that nothing wrote");
         return;
       }
-      std::vector<int> order = cell.value.order;
-      order.insert(order.end(), later.value.order.begin(), later.value.order.end());
-      for (std::size_t i = 2; i < order.size(); ++i) {
-        if (order[i] - order[i - 1] != order[1] - order[0]) {
-          report(Fault::wrong, step_, "composes rank ", order[i], " right after rank ", order[i - 1]);
-          break;
-        }
+      const auto both = compose(later.value.composed, cell.value.composed);
+      if (!both) {
+        report(Fault::wrong, step_, "composes positions ", to_text(later.value.composed), " right after positions ",
+               to_text(cell.value.composed));
+        return;
       }
-      if (order.size() > 1 && std::abs(order[1] - order[0]) != 1) {
-        report(Fault::wrong, step_, "composes rank ", order[1], " right after rank ", order[0]);
+      if (!later.value.identity.known()) {
+        later.value.identity = identity;
+      } else if (cell.value.identity.known() && later.value.identity.head_shift != identity.head_shift) {
+        report(Fault::wrong, step_, "composes states of different heads");
       }
-      later.value.order = std::move(order);
+      later.value.composed = *both;
       context_.lineage.used(cell.value.writer, node_);
       context_.lineage.used(later.value.writer, node_);
       later.value.writer = node_;

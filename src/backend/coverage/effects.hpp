@@ -2,6 +2,7 @@
 // rows that are not what the step claims they are, states of different queries mixed, scans out of order.
 #pragma once
 
+#include <optional>
 #include <string>
 #include <utility>
 #include <vector>
@@ -115,6 +116,10 @@ class Effects {
   std::vector<Memory> memory_;
   int step_ = -1, node_ = -1;
 };
+
+// What row `row` of a caller's scan composes, as its buffer says; nothing without such a span.
+std::optional<Composed> claimed(const Context& context, const RankProgram& program, const Buffer& buffer,
+                                std::int64_t row);
 
 bool same_positions(const std::vector<Span>& a, const std::vector<Span>& b);
 

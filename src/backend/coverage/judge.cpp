@@ -72,15 +72,30 @@ void judge_cell(Context& context, Effects& rank, const Buffer& buffer, const Cel
   }
 }
 
-// An inclusive or exclusive prefix of the ranks, from either end.
-void judge_scan(Effects& rank, const Buffer& buffer, const Cell& cell) {
-  const int me = rank.program().rank, last_rank = rank.program().world_size - 1;
-  const std::vector<int>& order = cell.value.order;
-  const bool upward = order.empty() ? me == 0 : order.front() == 0 && order.back() <= me && order.back() >= me - 1;
-  const bool downward =
-      order.empty() ? me == last_rank : order.front() == last_rank && order.back() >= me && order.back() <= me + 1;
-  if (!cell.value.written || (!upward && !downward)) {
-    rank.report(Fault::missing, -1, buffer.name, " does not hold the scan over all ranks before this one");
+bool same(const Composed& held, const Composed& claim) {
+  if (held.positions.count != claim.positions.count) return false;
+  if (held.positions.count == 0) return true;
+  const bool same_positions =
+      held.positions.begin == claim.positions.begin && held.positions.last() == claim.positions.last();
+  return same_positions && held.direction * claim.direction >= 0;
+}
+
+// Each row must hold the positions that the buffer claims, composed in its direction.
+void judge_scan(const Context& context, Effects& rank, const Buffer& buffer, const Cell& cell) {
+  for (std::int64_t t = cell.token_begin; t < cell.token_end; ++t) {
+    const std::string where = concat(buffer.name, "[", t, ":", t + 1, "]h[", cell.head_begin, ":", cell.head_end, "]");
+    const std::optional<Composed> claim = claimed(context, rank.program(), buffer, t);
+    const Composed& held = cell.value.composed;
+    if (!cell.value.written) {
+      rank.report(Fault::missing, -1, where, " is never written");
+    } else if (!claim) {
+      rank.report(Fault::wrong, -1, where, " belongs to no span of its shard");
+    } else if (!same(held, *claim)) {
+      rank.report(Fault::wrong, -1, where, " composes positions ", to_text(held), ", where its ",
+                  to_string(buffer.scan), " scan is positions ", to_text(*claim));
+    } else if (cell.value.identity.known() && cell.value.identity.head_shift != 0) {
+      rank.report(Fault::wrong, -1, where, " holds another head's states");
+    }
   }
 }
 
@@ -94,7 +109,7 @@ void judge_results(Context& context, Effects& rank) {
     for (const Cell& cell : rank.memory(static_cast<int>(i)).cells()) {
       context.lineage.result(cell.value.writer);
       if (buffer.kind == BufferKind::scan) {
-        judge_scan(rank, buffer, cell);
+        judge_scan(context, rank, buffer, cell);
       } else {
         judge_cell(context, rank, buffer, cell);
       }

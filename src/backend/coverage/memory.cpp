@@ -3,7 +3,16 @@
 #include <algorithm>
 #include <utility>
 
+#include "orrery/error.hpp"
+
 namespace orrery::coverage {
+
+std::string to_text(const Composed& composed) {
+  const Span& s = composed.positions;
+  if (s.count == 0) return "none";
+  if (s.stride != 1 && s.count > 1) return concat(s.begin, " to ", s.last(), " by ", s.stride);
+  return composed.direction < 0 ? concat(s.last(), " down to ", s.begin) : concat(s.begin, " to ", s.last());
+}
 
 Memory::Memory(std::int64_t tokens, int heads) {
   if (tokens > 0 && heads > 0) cells_.push_back({0, tokens, 0, heads, {}});

@@ -3,6 +3,7 @@
 // cell, so the cost of a proof grows with the number of blocks, not of tokens.
 #pragma once
 
+#include <string>
 #include <vector>
 
 #include "orrery/schedule.hpp"
@@ -25,11 +26,17 @@ struct Identity {
   friend bool operator==(const Identity&, const Identity&) = default;
 };
 
+// What a scan state composes: positions that follow each other, and in which direction.
+struct Composed {
+  Span positions;     // none: the neutral element
+  int direction = 0;  // 1 ascending, -1 descending, 0 a single span, as the caller composed it
+};
+
 struct Provenance {
   bool written = false;
   Identity identity;
   std::vector<Share> shares;  // states and dq: keys folded in; dk, dv: queries folded in
-  std::vector<int> order;     // scan states: the ranks composed, first to last
+  Composed composed;          // scan states
   int writer = -1;            // node of the step that wrote it last; -1: the caller
 };
 
@@ -40,6 +47,8 @@ struct Cell {
 
   Range tokens() const { return {token_begin, token_end}; }
 };
+
+std::string to_text(const Composed& composed);  // "0 to 8", "8 down to 4", "none"
 
 // One buffer's rows. Cells are disjoint and cover the buffer.
 class Memory {
