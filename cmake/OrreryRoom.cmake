@@ -17,9 +17,11 @@ if(ORRERY_WARNINGS_AS_ERRORS)
                          $<$<COMPILE_LANGUAGE:CUDA>:--Werror=all-warnings>)
 endif()
 if(ORRERY_SANITIZE)
-  # With sanitizers GCC takes std::regex, which Catch2 uses, for reading what it has not set.
-  target_compile_options(orrery_options INTERFACE -fsanitize=${ORRERY_SANITIZE} -fno-omit-frame-pointer
-                         -Wno-maybe-uninitialized)
+  target_compile_options(orrery_options INTERFACE -fsanitize=${ORRERY_SANITIZE} -fno-omit-frame-pointer)
+  if(CMAKE_CXX_COMPILER_ID STREQUAL "GNU")
+    # With sanitizers GCC takes std::regex, which Catch2 uses, for reading what it has not set.
+    target_compile_options(orrery_options INTERFACE -Wno-maybe-uninitialized)
+  endif()
   target_link_options(orrery_options INTERFACE -fsanitize=${ORRERY_SANITIZE})
 endif()
 

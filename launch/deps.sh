@@ -6,14 +6,14 @@
 ORRERY_PACKAGES=(g++ cmake ninja-build openmpi-bin libopenmpi-dev libboost-program-options-dev libhwy-dev
   nlohmann-json3-dev catch2 xz-utils python3)
 # What .ci/run needs beside them.
-ORRERY_LINT_PACKAGES=(clang-format clang-tidy shellcheck)
+ORRERY_LINT_PACKAGES=(clang-format clang-tidy shellcheck clang libclang-rt-dev)
 
 # The command that shows that a package is not needed, because its tool is there from another source.
 tool_of() {
   case "$1" in
     ninja-build) echo ninja ;;
     xz-utils) echo xz ;;
-    g++ | cmake | python3 | clang-format | clang-tidy | shellcheck) echo "$1" ;;
+    g++ | cmake | python3 | clang-format | clang-tidy | clang | shellcheck) echo "$1" ;;
     *) echo "" ;;
   esac
 }
