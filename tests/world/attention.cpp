@@ -2,6 +2,7 @@
 #include <string>
 #include <vector>
 
+#include "support/cases.hpp"
 #include "support/catch.hpp"
 #include "world/sharded.hpp"
 
@@ -46,10 +47,12 @@ void require_right(const Verification& v) {
 }  // namespace
 
 TEST_CASE("forward and backward match float64 for every strategy, layout, mask and world size") {
+  Cases cases;
   for (const std::string& mask : kMasks) {
     for (const char* strategy : {"ring", "gather"}) {
       for (const char* layout : {"contiguous", "zigzag", "striped", "striped:8"}) {
         for (int world_size : {1, 2, 3, 4, 7}) {
+          if (!cases.runs_next()) continue;
           INFO(mask << " " << strategy << " " << layout << " P=" << world_size);
           const Sharded run = run_sharded(problem_of(mask), {layout, strategy, true, true}, world_size);
           require_right(run.verification);
@@ -60,11 +63,13 @@ TEST_CASE("forward and backward match float64 for every strategy, layout, mask a
 }
 
 TEST_CASE("a ring that takes blocks together matches float64") {
+  Cases cases;
   for (const std::string& mask : kMasks) {
     for (const char* layout : {"contiguous", "zigzag"}) {
       for (int world_size : {3, 4, 7}) {
         for (const auto& [forward, backward] :
              {std::pair(130, 130), std::pair(1000, 1000), std::pair(1000, 0), std::pair(0, 1000)}) {
+          if (!cases.runs_next()) continue;
           INFO(mask << " " << layout << " P=" << world_size << " keys a step " << forward << "," << backward);
           const Sharded run =
               run_sharded(problem_of(mask), {layout, "ring", true, true, forward, backward}, world_size, {}, 0, 2);
