@@ -3,8 +3,10 @@
 #include <algorithm>
 #include <array>
 
+#include "launch/cores.hpp"
 #include "launch/devices.hpp"
 #include "launch/outputs.hpp"
+#include "launch/progress.hpp"
 #include "launch/ranks.hpp"
 #include "launch/text.hpp"
 #include "launch/verbs.hpp"
@@ -19,7 +21,8 @@ Row bench_problem(World& world, const Options& options) {
   together(world, [&] { inputs.emplace(generated_problem(options), options.seed); });
   const WorkloadOptions how = workload_options(world, options, inputs->problem());
   Workload workload(world, *inputs, how);
-  const Measured measured = measure(workload, options.repeat.value_or(3), options.warmup.value_or(1), true);
+  if (workload.device().kind == DeviceKind::cpu) note_crowded_cores(world, options.threads);
+  const Measured measured = measure(workload, options.repeat.value_or(3), options.warmup.value_or(1), false);
   const Report report = make_report(workload, *inputs, options.threads, measured, options.verify);
   Row row = make_row("problem", problem_text(inputs->problem()), report);
   row.measured = concat(seconds_text(measured.forward.median() + measured.backward.median()), ", ",
@@ -78,7 +81,10 @@ int bench(World& world, const Options& options) {
   together(world, [&] {
     if (first) outputs.emplace(options);
   });
-  const std::vector<Row> rows = measure_rows(world, options);
+  const std::vector<Row> rows = [&] {
+    const Progress progress(first, "measuring");
+    return measure_rows(world, options);
+  }();
   together(world, [&] {
     if (!first) return;
     if (outputs->json()) {

@@ -32,7 +32,7 @@ Row kernel_row(World& solo, const Options& options, const AttentionProblem& prob
   Workload workload(solo, inputs, how);
 
   const double peak_before = on_cpu ? measured_fma_peak_flops() : 0;
-  const Measured measured = measure(workload, options.repeat.value_or(5), options.warmup.value_or(1), true);
+  const Measured measured = measure(workload, options.repeat.value_or(5), options.warmup.value_or(1), false);
   const double forward = problem.forward_flops() / measured.forward.median();
   const double backward = problem.backward_flops() / measured.backward.median();
   const double peak = on_cpu ? std::max(peak_before, measured_fma_peak_flops()) * options.threads : 0;

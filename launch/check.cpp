@@ -6,6 +6,7 @@
 
 #include "launch/inputs.hpp"
 #include "launch/outputs.hpp"
+#include "launch/progress.hpp"
 #include "launch/report.hpp"
 #include "launch/text.hpp"
 #include "launch/verbs.hpp"
@@ -61,6 +62,7 @@ int check(const Options& options) {
   const Inputs inputs(options);
   if (!inputs.note().empty()) print_note(inputs.note());
   Outputs outputs(options);
+  std::optional<Progress> progress(std::in_place, true, "planning");
   const Plan plan = make_plan(inputs.problem(), Topology::single_node(options.world_size),
                               {.layout = options.layout,
                                .strategy = options.strategy,
@@ -68,11 +70,13 @@ int check(const Options& options) {
                                .keys_per_step = options.keys_per_step.value_or(0),
                                .backward_keys_per_step = options.backward_keys_per_step.value_or(0)});
 
+  progress->now("proving");
   const auto began = std::chrono::steady_clock::now();
   const std::vector<Finding> findings =
       check(plan, {.planned = options.device != "cuda", .fused = options.device != "cpu"});
   const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - began).count();
   const Extent extent = extent_of(plan, options);
+  progress.reset();
 
   if (outputs.json()) {
     const nlohmann::ordered_json json = {

@@ -1,44 +1,17 @@
 #include "launch/measure.hpp"
 
 #include <sys/resource.h>
-#include <unistd.h>
 
 #include <algorithm>
 #include <cmath>
-#include <cstdio>
 #include <cstring>
 #include <string>
 
+#include "launch/progress.hpp"
 #include "launch/text.hpp"
 #include "orrery/schedule.hpp"
 
 namespace orrery::launch {
-namespace {
-
-// A line that is overwritten as repetitions pass, and wiped at the end.
-class Progress {
- public:
-  Progress(bool wanted, int repetitions) : shown_(wanted && ::isatty(STDERR_FILENO) != 0), repetitions_(repetitions) {}
-  ~Progress() {
-    if (shown_) std::fputs("\r\033[K", stderr);
-  }
-  Progress(const Progress&) = delete;
-  Progress& operator=(const Progress&) = delete;
-
-  void at(int repetition, double last_seconds) const {
-    if (!shown_) return;
-    const std::string last = last_seconds > 0 ? ", last " + seconds_text(last_seconds) : std::string();
-    std::fprintf(stderr, "\r\033[K%s %d of %d%s", repetition < 0 ? "warming up," : "run", std::max(repetition, 0) + 1,
-                 repetitions_, last.c_str());
-  }
-
- private:
-  bool shown_;
-  int repetitions_;
-};
-
-}  // namespace
-
 double median(std::vector<double> values) {
   if (values.empty()) return 0;
   std::sort(values.begin(), values.end());
@@ -81,10 +54,11 @@ Measured measure(Workload& workload, int repeat, int warmup, bool show_progress)
   const bool backward = workload.backward();
   std::vector<double> forward_seconds, backward_seconds, exposed;
   {
-    const Progress progress(show_progress && world.rank() == 0, repeat);
+    Progress progress(show_progress && world.rank() == 0, "running");
     double last = 0;
     for (int run = -warmup; run < repeat; ++run) {
-      progress.at(run, last);
+      progress.now(concat(run < 0 ? "warming up" : concat("run ", run + 1, " of ", repeat),
+                          last > 0 ? ", last " + seconds_text(last) : std::string()));
       world.barrier();
       const double forward = workload.run(Pass::forward);
       double back = 0;

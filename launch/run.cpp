@@ -3,10 +3,12 @@
 #include <nlohmann/json.hpp>
 #include <vector>
 
+#include "launch/cores.hpp"
 #include "launch/devices.hpp"
 #include "launch/inputs.hpp"
 #include "launch/measure.hpp"
 #include "launch/outputs.hpp"
+#include "launch/progress.hpp"
 #include "launch/ranks.hpp"
 #include "launch/report.hpp"
 #include "launch/text.hpp"
@@ -84,13 +86,22 @@ int run(World& world, const Options& options) {
 
   WorkloadOptions how = workload_options(world, options, inputs->problem());
   how.attention.record_steps = !options.trace.empty();
-  Workload workload(world, *inputs, how);
+  Workload workload = [&] {
+    const Progress progress(first, "planning and reading");
+    return Workload(world, *inputs, how);
+  }();
+  if (workload.device().kind == DeviceKind::cpu) note_crowded_cores(world, options.threads);
   const Measured measured = measure(workload, options.repeat.value_or(1), options.warmup.value_or(0), true);
-  const Report report = make_report(workload, *inputs, options.threads, measured, options.verify);
+  const Report report = [&] {
+    const Progress progress(first, "verifying");
+    return make_report(workload, *inputs, options.threads, measured, options.verify);
+  }();
   const bool right = report.verification.wrong == 0;
 
+  std::optional<Progress> writing(std::in_place, first, "writing");
   if (!options.trace.empty()) write_timeline(workload, first ? outputs->trace() : nullptr);
   if (!options.out.empty() && right) write_result(workload, *inputs, first ? outputs->out() : nullptr);
+  writing.reset();
   together(world, [&] {
     if (!first) return;
     if (outputs->json()) outputs->json()->write(dump(to_json(report)));
