@@ -23,7 +23,8 @@ struct AttentionProblem {
   double effective_scale() const;
 
   // Throws ErrorCode::invalid with the offending values: sizes below 1 (seq_len may be 0), heads % kv_heads != 0,
-  // head_dim > 256, a mask made for another length, a scale that is not finite, sizes whose bytes overflow 63 bits.
+  // head_dim > 256, a mask made for another length, a scale that is not finite or whose size leaves [2^-126, 2^126] and
+  // is not 0, sizes whose bytes overflow 63 bits.
   void validate() const;
 
   // Floating-point operations that the mask asks for, a multiply-add as two: 4 * pairs * head_dim forward, 2.5 times

@@ -191,7 +191,7 @@ class Verifier {
   }
 
   std::int64_t own_tokens() const { return plan_.layout.tokens(world_.rank()); }
-  double scale() const { return plan_.problem.effective_scale(); }
+  double scale_size() const { return std::abs(plan_.problem.effective_scale()); }
 
   // The reference out and lse of each sample; lse is the last value.
   Rows reference_rows(std::span<const Sample> samples, const Rows& given) {
@@ -250,7 +250,8 @@ class Verifier {
     const Doubles mine = shares_->grad_query(samples, parts(given, 0), parts(given, 2), lse, delta);
     const Rows grad_query = sum(samples, mine, dim_);
     for (std::size_t i = 0; i < samples.size(); ++i) {
-      const double terms = scale() * norm(part(given[i], 0)) * norm(part(given[i], 2)) * norm(part(reference[i], 0));
+      const double terms =
+          scale_size() * norm(part(given[i], 0)) * norm(part(given[i], 2)) * norm(part(reference[i], 0));
       dq_.add(samples[i], part(given[i], 3), grad_query[i], terms);
     }
   }
@@ -274,7 +275,7 @@ class Verifier {
     for (std::size_t i = 0; i < samples.size(); ++i) {
       const auto grad_value = part(reference[i], 1);
       dk_.add(samples[i], part(given[i], 2), part(reference[i], 0),
-              scale() * norm(part(given[i], 0)) * norm(part(given[i], 1)) * norm(grad_value));
+              scale_size() * norm(part(given[i], 0)) * norm(part(given[i], 1)) * norm(grad_value));
       dv_.add(samples[i], part(given[i], 3), grad_value);
     }
   }

@@ -14,6 +14,8 @@ constexpr int kMaxHeadDim = 256;
 // Up to here the number of (query, key) pairs is sure to fit 63 bits.
 constexpr std::int64_t kMaxSeqLen = (std::int64_t{1} << 31) - 1;
 
+constexpr double kLeastScale = 0x1p-126, kMostScale = 0x1p126;
+
 // The shortest text that reads back as the same number.
 std::string exact_text(double value) {
   char text[32];
@@ -45,7 +47,12 @@ void AttentionProblem::validate() const {
   if (mask.seq_len() != seq_len) {
     refuse("problem: the mask was made for ", mask.seq_len(), " tokens, but seq_len is ", seq_len);
   }
-  if (!std::isfinite(scale)) refuse("problem: scale is ", scale, ": a finite number is needed");
+  // Kernels hold the scale, and its product with log2(e), in fp32; a denormal one would be flushed to 0 by some.
+  const double size = std::abs(scale);
+  if (scale != 0 && !(size >= kLeastScale && size <= kMostScale)) {
+    refuse("problem: scale is ", scale, ": kernels compute in fp32, and need its size between 2^-126 (", kLeastScale,
+           ") and 2^126 (", kMostScale, "), or 0 for 1/sqrt(head_dim)");
+  }
   // The running state is fp32 whatever the dtype, so the largest tensor takes four bytes an element.
   constexpr std::int64_t kMaxBytes = std::numeric_limits<std::int64_t>::max();
   const Wide bytes_of_one = Wide{sizeof(float)} * head_dim * heads * seq_len;

@@ -86,6 +86,14 @@ TEST_CASE("a single KV head is taken together by rows") {
   require_right(run_sharded(problem, {"zigzag", "ring", true, true, 1000, 1000}, 4).verification);
 }
 
+TEST_CASE("a negative scale is verified as a positive one is") {
+  for (const char* mask : {"causal", "causal+documents:61,1,50,81"}) {
+    AttentionProblem problem = problem_of(mask);
+    problem.scale = -0.2;
+    require_right(run_sharded(problem, {"zigzag", "ring", true, true}, 3).verification);
+  }
+}
+
 TEST_CASE("16-bit inputs give results within rounding of float64") {
   for (Dtype dtype : {Dtype::bf16, Dtype::fp16}) {
     const double rounding = dtype == Dtype::bf16 ? 1.0 / 256 : 1.0 / 2048;

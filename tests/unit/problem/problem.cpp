@@ -58,6 +58,12 @@ TEST_CASE("a problem that cannot is refused with its values") {
   CHECK_THAT(refusal([](P& p) { p.seq_len = 99; }), ContainsSubstring("made for 100 tokens, but seq_len is 99"));
   CHECK_THAT(refusal([](P& p) { p.scale = std::numeric_limits<double>::infinity(); }), ContainsSubstring("inf"));
   CHECK_THAT(refusal([](P& p) { p.scale = std::nan(""); }), ContainsSubstring("nan"));
+  for (const double scale : {1e39, -1e39, 1e-39, -1e-45, 1e-300, std::ldexp(1.5, 126)}) {
+    CHECK_THAT(refusal([&](P& p) { p.scale = scale; }), ContainsSubstring("2^-126"));
+  }
+  for (const double scale : {std::ldexp(1.0, 126), std::ldexp(-1.0, -126), -0.2, 0.0}) {
+    CHECK(refusal([&](P& p) { p.scale = scale; }) == "accepted");
+  }
   CHECK_THAT(refusal([](P& p) { p.batch = std::numeric_limits<std::int64_t>::max(); }),
              ContainsSubstring("batch 9223372036854775807 x seq_len 100 x heads 6 x head_dim 64"));
   CHECK(refusal([](P& p) {
