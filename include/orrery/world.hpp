@@ -27,6 +27,8 @@ struct WorldOptions {
   std::string device_link = "auto";
 };
 
+enum class Reduction { sum, max };
+
 class World {
  public:
   virtual ~World() = default;
@@ -41,6 +43,9 @@ class World {
   // Throws ErrorCode::peer when the deadline passes, naming a rank that did not come; NCCL cannot tell which that is.
   virtual std::vector<std::vector<std::byte>> all_gather(std::span<const std::byte> mine) = 0;
   void barrier() { all_gather({}); }
+  // values[i] becomes the sum, or the largest, of values[i] of all ranks, which give equally many; sums go in the order
+  // of the ranks. What a rank gets does not grow with their number, other than over NCCL. Throws as all_gather() does.
+  virtual void all_reduce(std::span<double> values, Reduction reduction);
 
   // Between the memories of hosts; refused where the world is NCCL's.
   virtual Link& link() = 0;

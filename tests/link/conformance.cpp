@@ -1,6 +1,8 @@
 #include "link/conformance.hpp"
 
 #include <algorithm>
+#include <cmath>
+#include <limits>
 #include <thread>
 
 #include "link/allocations.hpp"
@@ -245,6 +247,20 @@ void ragged_all_gather(World& world) {
   const std::vector<std::string> names = all_gather(world, std::string(world.rank(), 'x'));
   for (int rank = 0; rank < world.world_size(); ++rank) {
     expect(ranks[rank] == 0.5 + rank && names[rank] == std::string(rank, 'x'), "the values of rank ", rank);
+  }
+}
+
+void all_reduce_adds_in_the_order_of_the_ranks(World& world) {
+  const int last = world.world_size() - 1;
+  double sum = 0;
+  for (int rank = 0; rank <= last; ++rank) sum += 1.0 / (rank + 3);
+  for (int round = 0; round < 5; ++round) {
+    std::vector<double> values(100 * round, 1.0 / (world.rank() + 3));
+    world.all_reduce(values, Reduction::sum);
+    for (const double value : values) expect(value == sum, "the sum ", sum, ", not ", value);
+    std::vector<double> most = {-1.0 * world.rank(), 0.5 + world.rank(), -std::numeric_limits<double>::infinity()};
+    world.all_reduce(most, Reduction::max);
+    expect(most[0] == 0 && most[1] == 0.5 + last && std::isinf(most[2]), "the largest");
   }
 }
 

@@ -16,6 +16,7 @@ void later_exchanges_of_a_lane_overtake_nothing(World& world);
 void done_becomes_true_and_times_are_told(World& world);
 void sessions_take_turns(World& world);
 void ragged_all_gather(World& world);
+void all_reduce_adds_in_the_order_of_the_ranks(World& world);
 void errors_are_agreed_on(World& world);
 void runs_allocate_nothing(World& world);
 void misuse_is_a_bug(World& world);
@@ -31,6 +32,7 @@ inline void conform(World& world) {
   done_becomes_true_and_times_are_told(world);
   sessions_take_turns(world);
   ragged_all_gather(world);
+  all_reduce_adds_in_the_order_of_the_ranks(world);
   errors_are_agreed_on(world);
   runs_allocate_nothing(world);
   misuse_is_a_bug(world);

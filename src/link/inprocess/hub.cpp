@@ -1,13 +1,14 @@
 #include "link/inprocess/hub.hpp"
 
+#include <cstring>
 #include <utility>
 
 #include "link/outstanding.hpp"
+#include "link/reduce.hpp"
 
 namespace orrery {
 
-Hub::Hub(int world_size, double timeout_seconds)
-    : timeout_seconds_(timeout_seconds), seats_(world_size), failure_{}, gathered_(world_size) {}
+Hub::Hub(int world_size, double timeout_seconds) : timeout_seconds_(timeout_seconds), seats_(world_size), failure_{} {}
 
 void Hub::throw_if_failed(int rank) const {
   if (!failed()) return;
@@ -39,6 +40,28 @@ void Hub::rethrow_failure() {
 }
 
 std::vector<std::vector<std::byte>> Hub::all_gather(int rank, std::span<const std::byte> mine) {
+  return *gather(rank, mine, std::nullopt);
+}
+
+void Hub::all_reduce(int rank, std::span<double> values, Reduction reduction) {
+  const auto result = gather(rank, std::as_bytes(values), reduction);
+  const std::vector<std::byte>& bytes = result->front();
+  ORRERY_CHECK(bytes.size() == values.size_bytes(), "all_reduce of ", values.size(), " values gave ", bytes.size(),
+               " bytes");
+  if (!bytes.empty()) std::memcpy(values.data(), bytes.data(), bytes.size());
+}
+
+Hub::Records Hub::take_records() {
+  Records records;
+  for (Seat& seat : seats_) {
+    records.push_back(std::move(seat.given));
+    seat.arrived = false;
+  }
+  return records;
+}
+
+std::shared_ptr<const Hub::Records> Hub::gather(int rank, std::span<const std::byte> mine,
+                                                std::optional<Reduction> reduction) {
   const Deadline deadline(timeout_seconds_);
   std::unique_lock lock(mutex_);
   throw_if_failed(rank);
@@ -47,11 +70,14 @@ std::vector<std::vector<std::byte>> Hub::all_gather(int rank, std::span<const st
   seat.arrived = true;
   const long present = gathers_;
   if (++arrivals_ == world_size()) {
-    // Nobody still reads the last result: who does has not arrived.
-    for (int each = 0; each < world_size(); ++each) {
-      gathered_[each] = std::move(seats_[each].given);
-      seats_[each].arrived = false;
+    auto records = std::make_shared<Records>(take_records());
+    if (reduction) {
+      std::vector<double> values(mine.size() / sizeof(double));
+      reduce(*records, *reduction, values);
+      const auto bytes = std::as_bytes(std::span(values));
+      records->assign(1, {bytes.begin(), bytes.end()});
     }
+    gathered_ = std::move(records);
     arrivals_ = 0;
     ++gathers_;
     wake_all();

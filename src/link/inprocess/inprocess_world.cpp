@@ -46,6 +46,7 @@ class InprocessWorld final : public World {
   std::vector<std::vector<std::byte>> all_gather(std::span<const std::byte> mine) override {
     return hub_.all_gather(rank_, mine);
   }
+  void all_reduce(std::span<double> values, Reduction reduction) override { hub_.all_reduce(rank_, values, reduction); }
   Link& link() override { return link_; }
   StreamLink& stream_link(Device device) override {
     if (!stream_link_) {

@@ -3,6 +3,7 @@
 #include <sched.h>
 
 #include <chrono>
+#include <cstring>
 #include <numeric>
 #include <thread>
 
@@ -10,6 +11,7 @@
 #include "link/mpi/handles.hpp"
 #include "link/mpi/mpi_tags.hpp"
 #include "link/outstanding.hpp"
+#include "link/reduce.hpp"
 
 namespace orrery {
 namespace {
@@ -17,6 +19,7 @@ namespace {
 constexpr double kPatienceForRoot = 1;  // seconds for which the other ranks let rank 0 speak first
 constexpr auto kSpinning = std::chrono::milliseconds(1);
 constexpr auto kNap = std::chrono::microseconds(50);
+constexpr const char* kTookNothing = " took nothing of the result of all_gather for ";
 
 }  // namespace
 
@@ -78,6 +81,8 @@ struct Gather::Round {
   bool collect(std::span<const std::byte> own);
   bool share();
   bool ask(std::span<const std::byte> own, int rank);
+  bool share_result(std::span<const double> result);
+  bool ask_result(std::span<const std::byte> own);
 };
 
 Gather::Gather(MPI_Comm comm, int rank, int world_size) : comm_(comm), rank_(rank), world_size_(world_size) {}
@@ -132,32 +137,66 @@ bool Gather::Round::ask(std::span<const std::byte> own, int rank) {
   return true;
 }
 
-std::vector<std::vector<std::byte>> Gather::operator()(std::span<const std::byte> mine, double timeout_seconds) {
+// Of a reduction: the result is as long as what each rank gave.
+bool Gather::Round::share_result(std::span<const double> result) {
+  const auto bytes = std::as_bytes(result);
+  all.assign(bytes.begin(), bytes.end());
+  for (int rank = 1; rank < static_cast<int>(sizes.size()) && !all.empty(); ++rank) {
+    send(all.data(), all.size(), rank, kGatherDataTag);
+  }
+  return finish();
+}
+
+bool Gather::Round::ask_result(std::span<const std::byte> own) {
+  mine.assign(own.begin(), own.end());
+  sizes[0] = static_cast<std::int64_t>(mine.size());
+  all.resize(mine.size());
+  send(sizes.data(), sizeof(std::int64_t), 0, kGatherSizeTag);
+  if (!mine.empty()) {
+    send(mine.data(), mine.size(), 0, kGatherDataTag);
+    receive(all.data(), all.size(), 0, kGatherDataTag);
+  }
+  return finish();
+}
+
+template <typename Body>
+std::unique_ptr<Gather::Round> Gather::run(std::size_t bytes, double timeout_seconds, const Body& body) {
   if (broken()) fail(ErrorCode::peer, "an earlier all_gather missed its deadline");
-  ORRERY_CHECK(mine.size() <= static_cast<std::size_t>(kLargestRecords), "all_gather of ", mine.size(), " bytes");
+  ORRERY_CHECK(bytes <= static_cast<std::size_t>(kLargestRecords), "all_gather of ", bytes, " bytes");
   const double patience = rank_ == 0 ? timeout_seconds : timeout_seconds + kPatienceForRoot;
   auto round = std::make_unique<Round>(comm_, Deadline(patience));
   round->sizes.reserve(world_size_ + 1);  // one more, so that ask() has a place that does not move
   round->sizes.resize(world_size_);
   round->records.resize(world_size_);
-  const char* complaint = " did not come to all_gather within ";
-  bool finished = true;
-  if (rank_ == 0) {
-    finished = round->collect(mine);
-    if (finished) {
-      complaint = " took nothing of the result of all_gather for ";
-      finished = round->share();
-    }
-  } else {
-    complaint = " gave no result of all_gather within ";
-    finished = round->ask(mine, rank_);
-  }
-  if (!finished) {
+  const char* complaint = rank_ == 0 ? " did not come to all_gather within " : " gave no result of all_gather within ";
+  if (!body(*round, complaint)) {
     const std::vector<int> late = round->late_peers();
     abandoned_.push_back(std::move(round));
     fail(ErrorCode::peer, ranks_text(late), complaint, seconds_text(patience), " s");
   }
+  return round;
+}
+
+std::vector<std::vector<std::byte>> Gather::operator()(std::span<const std::byte> mine, double timeout_seconds) {
+  const auto round = run(mine.size(), timeout_seconds, [&](Round& at, const char*& complaint) {
+    if (rank_ != 0) return at.ask(mine, rank_);
+    if (!at.collect(mine)) return false;
+    complaint = kTookNothing;
+    return at.share();
+  });
   return std::move(round->records);
+}
+
+void Gather::all_reduce(std::span<double> values, Reduction reduction, double timeout_seconds) {
+  const auto mine = std::as_bytes(values);
+  const auto round = run(mine.size(), timeout_seconds, [&](Round& at, const char*& complaint) {
+    if (rank_ != 0) return at.ask_result(mine);
+    if (!at.collect(mine)) return false;
+    reduce(at.records, reduction, values);
+    complaint = kTookNothing;
+    return at.share_result(values);
+  });
+  if (rank_ != 0 && !values.empty()) std::memcpy(values.data(), round->all.data(), mine.size());
 }
 
 }  // namespace orrery

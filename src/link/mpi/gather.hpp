@@ -1,6 +1,6 @@
-// all_gather with a deadline. MPI's own collectives cannot say who did not come; here all records pass through rank 0,
-// which waits for each rank by name. The other ranks wait a little longer than rank 0, so that the one that can name
-// the culprit speaks first.
+// all_gather and all_reduce with a deadline. MPI's own collectives cannot say who did not come; here all records pass
+// through rank 0, which waits for each rank by name. The other ranks wait a little longer than rank 0, so that the one
+// that can name the culprit speaks first.
 #pragma once
 
 #include <mpi.h>
@@ -10,6 +10,8 @@
 #include <span>
 #include <vector>
 
+#include "orrery/world.hpp"
+
 namespace orrery {
 
 class Gather {
@@ -17,10 +19,14 @@ class Gather {
   Gather(MPI_Comm comm, int rank, int world_size);
   ~Gather();
   std::vector<std::vector<std::byte>> operator()(std::span<const std::byte> mine, double timeout_seconds);
+  void all_reduce(std::span<double> values, Reduction reduction, double timeout_seconds);
   bool broken() const { return !abandoned_.empty(); }
 
  private:
   struct Round;
+  // Runs a round, of which `body` is this rank's part.
+  template <typename Body>
+  std::unique_ptr<Round> run(std::size_t bytes, double timeout_seconds, const Body& body);
   MPI_Comm comm_;
   int rank_, world_size_;
   // Rounds that missed their deadline: MPI may still write to their memory, so it is kept.

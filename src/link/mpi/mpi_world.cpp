@@ -173,6 +173,10 @@ class MpiWorld final : public World {
     ORRERY_CHECK(!link_.thread().serving(), "all_gather while a run is under way");
     return gather_(mine, timeout_seconds_);
   }
+  void all_reduce(std::span<double> values, Reduction reduction) override {
+    ORRERY_CHECK(!link_.thread().serving(), "all_reduce while a run is under way");
+    gather_.all_reduce(values, reduction, timeout_seconds_);
+  }
 
   void abort(ErrorCode code, std::string_view message) noexcept override {
     // An error from inside a run says itself where it was.
