@@ -8,7 +8,8 @@
 
 namespace orrery::io {
 
-void cuda_generate(const TensorView& into, PhiloxKey key, float scale, std::span<const Span> positions, int device) {
+void cuda_generate(const TensorView& into, Generated tensor, Recipe recipe, PhiloxKey key, float scale,
+                   std::span<const Span> positions, int device) {
   std::vector<kernels::cuda::SpanRows> spans;
   std::int64_t row = 0;
   for (const Span& span : positions) {
@@ -24,7 +25,11 @@ void cuda_generate(const TensorView& into, PhiloxKey key, float scale, std::span
                            reinterpret_cast<const kernels::cuda::SpanRows*>(memory.data()),
                            static_cast<int>(spans.size()),
                            {key[0], key[1]},
-                           scale},
+                           scale,
+                           recipe == Recipe::normal        ? kernels::cuda::Fill::normal
+                           : tensor == Generated::query    ? kernels::cuda::Fill::zero
+                           : tensor == Generated::grad_out ? kernels::cuda::Fill::one_a_row
+                                                           : kernels::cuda::Fill::signs},
                           nullptr);
   synchronize(where);
 }

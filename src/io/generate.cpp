@@ -1,4 +1,4 @@
-// How an element gets its value, precisely enough to be done again on another device, bit for bit.
+// How an element of the normal recipe gets its value, precisely enough to be done again on another device, bit for bit.
 //
 // Two neighbouring columns 2c and 2c+1 share one call of Philox4x32-10 (philox.hpp). Its input, 32-bit words in order:
 //   counter  position mod 2^32,  position / 2^32,  batch,  head * 2^16 + c
@@ -16,6 +16,7 @@
 #include <limits>
 
 #include "core/float_formats.hpp"
+#include "io/counting.hpp"
 #include "io/cuda_generate.hpp"
 #include "io/philox.hpp"
 #include "io/rows.hpp"
@@ -78,7 +79,13 @@ void store(const std::array<float, kBlock>& values, std::int64_t count, Dtype dt
   }
 }
 
-void generate_on_host(const TensorView& into, const io::PhiloxKey& key, std::span<const Span> positions) {
+// make(row, begin, values) gives kBlock columns of a row, of which the tensor may have fewer.
+struct GeneratedRow {
+  std::int64_t batch, position, head;
+};
+
+template <typename Make>
+void generate_on_host(const TensorView& into, std::span<const Span> positions, const Make& make) {
   const std::int64_t element_bytes = static_cast<std::int64_t>(size_of(into.dtype));
   std::array<float, kBlock> values;
   for (std::int64_t batch = 0; batch < into.batch; ++batch) {
@@ -86,10 +93,9 @@ void generate_on_host(const TensorView& into, const io::PhiloxKey& key, std::spa
     for (const Span& span : positions) {
       for (std::int64_t i = 0; i < span.count; ++i, ++token) {
         for (std::int64_t head = 0; head < into.heads; ++head) {
-          const io::PhiloxCounter row = counter_of(batch, span.at(i), head);
           std::byte* out = into.at(batch, token, head);
           for (std::int64_t begin = 0; begin < into.width; begin += kBlock) {
-            make_block(row, key, begin, values);
+            make(GeneratedRow{batch, span.at(i), head}, begin, values);
             store(values, std::min(kBlock, into.width - begin), into.dtype, out + begin * element_bytes);
           }
         }
@@ -100,8 +106,19 @@ void generate_on_host(const TensorView& into, const io::PhiloxKey& key, std::spa
 
 }  // namespace
 
+Recipe parse_recipe(std::string_view text) {
+  for (const Recipe recipe : {Recipe::normal, Recipe::counting}) {
+    if (text == to_string(recipe)) return recipe;
+  }
+  refuse("'", text, "' is no recipe of inputs; there are: normal, counting");
+}
+
+std::string_view to_string(Recipe recipe) {
+  return recipe == Recipe::normal ? "normal" : "counting";
+}
+
 void generate(const TensorView& into, Generated tensor, std::uint64_t seed, std::span<const Span> positions,
-              Device device) {
+              Device device, Recipe recipe) {
   const std::int64_t count = io::checked_count("generate", positions, std::numeric_limits<std::int64_t>::max());
   if (count != into.tokens) refuse("generate: ", count, " positions for ", into.tokens, " tokens");
   if (into.batch > kMaxBatch || into.heads > kMaxHeads || into.width > kMaxWidth) {
@@ -109,8 +126,21 @@ void generate(const TensorView& into, Generated tensor, std::uint64_t seed, std:
            ", ", kMaxHeads, ", ", kMaxWidth);
   }
   const io::PhiloxKey key = key_of(tensor, seed);
-  if (device.kind == DeviceKind::cuda) return io::cuda_generate(into, key, kScale, positions, device.index);
-  generate_on_host(into, key, positions);
+  if (device.kind == DeviceKind::cuda) {
+    return io::cuda_generate(into, tensor, recipe, key, kScale, positions, device.index);
+  }
+  if (recipe == Recipe::counting) {
+    generate_on_host(into, positions, [&](const GeneratedRow& row, std::int64_t begin, auto& values) {
+      for (std::int64_t c = 0; c < kBlock; ++c) {
+        values[static_cast<std::size_t>(c)] =
+            io::counting_value(tensor, row.batch, row.position, row.head, begin + c, into.width);
+      }
+    });
+  } else {
+    generate_on_host(into, positions, [&](const GeneratedRow& row, std::int64_t begin, auto& values) {
+      make_block(counter_of(row.batch, row.position, row.head), key, begin, values);
+    });
+  }
 }
 
 float generated_value(Generated tensor, std::uint64_t seed, std::int64_t batch, std::int64_t position,
@@ -119,6 +149,11 @@ float generated_value(Generated tensor, std::uint64_t seed, std::int64_t batch, 
   counter[3] += static_cast<std::uint32_t>(column / 2);
   const io::PhiloxCounter words = io::philox(counter, key_of(tensor, seed));
   return column % 2 == 0 ? value_of(words[0], words[1]) : value_of(words[2], words[3]);
+}
+
+float counting_value(Generated tensor, std::int64_t batch, std::int64_t position, std::int64_t head,
+                     std::int64_t column, std::int64_t width) {
+  return io::counting_value(tensor, batch, position, head, column, width);
 }
 
 }  // namespace orrery

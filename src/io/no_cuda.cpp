@@ -4,7 +4,7 @@
 
 namespace orrery::io {
 
-void cuda_generate(const TensorView&, PhiloxKey, float, std::span<const Span>, int) {
+void cuda_generate(const TensorView&, Generated, Recipe, PhiloxKey, float, std::span<const Span>, int) {
   refuse("generate: this build has no CUDA backend; configure with the preset cuda");
 }
 

@@ -57,6 +57,40 @@ struct Launch {
   bool wide;                      // every group begins at a multiple of 16 bytes
 };
 
+__device__ Pack<float, kColumns> normal_values(const Generate& call, std::int64_t batch, std::int64_t position,
+                                               std::int64_t head, std::int64_t column) {
+  const Words counter = {{static_cast<std::uint32_t>(position), static_cast<std::uint32_t>(position >> 32),
+                          static_cast<std::uint32_t>(batch),
+                          (static_cast<std::uint32_t>(head) << 16) + static_cast<std::uint32_t>(column / 2)}};
+  Pack<float, kColumns> values;
+#pragma unroll
+  for (int pair = 0; pair < kColumns / 2; ++pair) {
+    const Words words =
+        philox({{counter.at[0], counter.at[1], counter.at[2], counter.at[3] + pair}}, call.key[0], call.key[1]);
+    values.at[2 * pair] = value_of(words.at[0], words.at[1], call.scale);
+    values.at[2 * pair + 1] = value_of(words.at[2], words.at[3], call.scale);
+  }
+  return values;
+}
+
+// As in io/counting.hpp.
+__device__ Pack<float, kColumns> counting_values(const Generate& call, std::int64_t batch, std::int64_t position,
+                                                 std::int64_t head, std::int64_t column) {
+  constexpr int kBits = 24;
+  const std::int64_t place = position + head, width = call.into.width;
+  const float one = place / width % 2 == 0 ? 1.0f : -1.0f;
+  Pack<float, kColumns> values;
+#pragma unroll
+  for (int i = 0; i < kColumns; ++i) {
+    const int bit = static_cast<int>((column + i + 5 * head + 11 * batch) % kBits);
+    values.at[i] = call.fill == Fill::zero       ? 0.0f
+                   : call.fill == Fill::signs    ? ((position >> bit) % 2 == 0 ? 1.0f : -1.0f)
+                   : place % width == column + i ? one
+                                                 : 0.0f;
+  }
+  return values;
+}
+
 __global__ void __launch_bounds__(kThreads) generate_groups(const Launch launch) {
   const TensorView& into = launch.call.into;
   const std::int64_t index = static_cast<std::int64_t>(blockIdx.x) * kThreads + threadIdx.x;
@@ -67,17 +101,9 @@ __global__ void __launch_bounds__(kThreads) generate_groups(const Launch launch)
   const std::int64_t position = position_of(launch.call.spans, launch.call.span_count, token);
 
   const std::int64_t column = group * kColumns;
-  const Words counter = {{static_cast<std::uint32_t>(position), static_cast<std::uint32_t>(position >> 32),
-                          static_cast<std::uint32_t>(batch),
-                          (static_cast<std::uint32_t>(head) << 16) + static_cast<std::uint32_t>(column / 2)}};
-  Pack<float, kColumns> values;
-#pragma unroll
-  for (int pair = 0; pair < kColumns / 2; ++pair) {
-    const Words words = philox({{counter.at[0], counter.at[1], counter.at[2], counter.at[3] + pair}},
-                               launch.call.key[0], launch.call.key[1]);
-    values.at[2 * pair] = value_of(words.at[0], words.at[1], launch.call.scale);
-    values.at[2 * pair + 1] = value_of(words.at[2], words.at[3], launch.call.scale);
-  }
+  const Pack<float, kColumns> values = launch.call.fill == Fill::normal
+                                           ? normal_values(launch.call, batch, position, head, column)
+                                           : counting_values(launch.call, batch, position, head, column);
 
   const int size = into.dtype == Dtype::fp32 ? 4 : 2;
   const std::int64_t element = batch * into.batch_stride + token * into.token_stride + head * into.head_stride + column;

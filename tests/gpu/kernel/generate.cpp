@@ -11,11 +11,12 @@ namespace {
 
 // Both make a tensor of these positions; every byte is compared, the poison between the rows too.
 void require_same_bits(Dtype dtype, std::int64_t heads, std::int64_t width, std::int64_t padding,
-                       const std::vector<Span>& positions, Generated which, std::uint64_t seed) {
+                       const std::vector<Span>& positions, Generated which, std::uint64_t seed,
+                       Recipe recipe = Recipe::normal) {
   Tensor host(dtype, 2, token_count(positions), heads, width, padding);
   const DeviceTensor device(host);
-  generate(device, which, seed, positions, kDevice);
-  generate(host, which, seed, positions);
+  generate(device, which, seed, positions, kDevice, recipe);
+  generate(host, which, seed, positions, {}, recipe);
   Tensor fetched(dtype, 2, token_count(positions), heads, width, padding);
   device.fetch_into(fetched);
   INFO(to_string(dtype) << " " << heads << " heads of " << width << ", padding " << padding << ", seed " << seed);
@@ -53,6 +54,17 @@ TEST_CASE("a device tells seeds and tensors apart as the host does") {
   for (const auto which : {Generated::query, Generated::key, Generated::value, Generated::grad_out}) {
     for (const std::uint64_t seed : {std::uint64_t{0}, std::uint64_t{7}, std::uint64_t{0xfedcba9876543210}}) {
       require_same_bits(Dtype::fp32, 2, 16, 0, positions, which, seed);
+    }
+  }
+}
+
+TEST_CASE("a device makes the host's counting inputs, for every tensor, dtype and width") {
+  const std::vector<Span> positions = {{5, 37, 1}, {100000, 20, 3}};
+  for (const Dtype dtype : {Dtype::fp32, Dtype::bf16, Dtype::fp16}) {
+    for (const auto which : {Generated::query, Generated::key, Generated::value, Generated::grad_out}) {
+      for (const std::int64_t width : {1, 7, 64, 70}) {
+        require_same_bits(dtype, 3, width, width == 64 ? 0 : 3, positions, which, 0, Recipe::counting);
+      }
     }
   }
 }
