@@ -18,12 +18,13 @@ namespace {
 // The row of no suite: the problem that the options give.
 Row bench_problem(World& world, const Options& options) {
   std::optional<Inputs> inputs;
-  together(world, [&] { inputs.emplace(generated_problem(options), options.seed); });
+  together(world, [&] { inputs.emplace(generated_problem(options), options); });
   const WorkloadOptions how = workload_options(world, options, inputs->problem());
   Workload workload(world, *inputs, how);
   if (workload.device().kind == DeviceKind::cpu) note_crowded_cores(world, options.threads);
   const Measured measured = measure(workload, options.repeat.value_or(3), options.warmup.value_or(1), false);
-  const Report report = make_report(workload, *inputs, options.threads, measured, options.verify);
+  const Report report =
+      make_report(workload, *inputs, options.threads, measured, verify(workload, *inputs, options.verify));
   Row row = make_row("problem", problem_text(inputs->problem()), report);
   row.measured = concat(seconds_text(measured.forward.median() + measured.backward.median()), ", ",
                         flops_text(measured.flops_per_second));
@@ -63,6 +64,7 @@ std::vector<Row> measure_rows(World& world, const Options& options) {
 Row make_row(const std::string& suite, std::string name, const Report& report) {
   Row row;
   row.wrong = report.verification.wrong;
+  row.complaint = report.verification.complaint();
   row.json = to_json(report);
   row.json["bench"] = {{"suite", suite}, {"row", name}};
   row.name = std::move(name);
@@ -97,8 +99,8 @@ int bench(World& world, const Options& options) {
   together(world, [&] {
     if (!first) return;
     for (const Row& row : rows) {
-      if (row.wrong != 0)
-        fail(ErrorCode::verification, "verification failed: ", row.wrong, " rows are wrong in '", row.name, "'");
+      if (!row.complaint.empty())
+        fail(ErrorCode::verification, "verification failed in '", row.name, "': ", row.complaint);
     }
   });
   return 0;

@@ -17,6 +17,7 @@ struct Row {
   std::string measured;
   std::string against;     // the opponent or the ideal, and how this compares
   std::int64_t wrong = 0;  // rows of the result that are wrong
+  std::string complaint;   // what is wrong with the row; empty when nothing is
   nlohmann::ordered_json json;
 };
 

@@ -22,7 +22,7 @@ void against_peak(Row& row, double peak, double forward, double backward) {
 
 Row kernel_row(World& solo, const Options& options, const AttentionProblem& problem, Device device) {
   const bool on_cpu = device.kind == DeviceKind::cpu;
-  const Inputs inputs(problem, options.seed);
+  const Inputs inputs(problem, options);
   WorkloadOptions how;
   how.plan.backward = true;
   how.attention.threads = options.threads;
@@ -37,7 +37,8 @@ Row kernel_row(World& solo, const Options& options, const AttentionProblem& prob
   const double backward = problem.backward_flops() / measured.backward.median();
   const double peak = on_cpu ? std::max(peak_before, measured_fma_peak_flops()) * options.threads : 0;
 
-  const Report report = make_report(workload, inputs, options.threads, measured, options.verify);
+  const Report report =
+      make_report(workload, inputs, options.threads, measured, verify(workload, inputs, options.verify));
   Row row = make_row(
       "kernel", concat("kernel ", problem.mask.text(), " d", problem.head_dim, " ", to_string(problem.dtype)), report);
   row.measured = concat("forward ", flops_text(forward), ", backward ", flops_text(backward));

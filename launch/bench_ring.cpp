@@ -11,7 +11,7 @@ namespace {
 struct Contest {
   std::vector<double> together_seconds, alone_seconds;  // of all passes
   Measured measured;                                    // of all ranks together
-  std::int64_t wrong_alone = 0;
+  Verification alone;
 };
 
 // `alone` is the workload of rank 0's own world, and null on the other ranks.
@@ -45,7 +45,7 @@ std::vector<Row> bench_ring(World& world, const Options& options) {
   std::optional<Inputs> inputs;
   together(world, [&] {
     if (world.world_size() < 2) refuse("--suite ring needs two ranks or more: mpirun -n 2, or --ranks 2");
-    inputs.emplace(generated_problem(options, {.seq_len = 32768}), options.seed);
+    inputs.emplace(generated_problem(options, {.seq_len = 32768}), options);
   });
   const WorkloadOptions how = workload_options(world, options, inputs->problem());
   Workload workload(world, *inputs, how);
@@ -60,11 +60,7 @@ std::vector<Row> bench_ring(World& world, const Options& options) {
         single.attention.sm_margin = 0;  // it has nobody to leave them to
         Workload alone(solo, *inputs, single);
         contest = alternate(workload, &alone, repeat, warmup);
-        if (options.verify != VerifyMode::none) {
-          const bool backward = alone.backward();
-          contest.wrong_alone =
-              verify(solo, alone.plan(), alone.tensors(), backward, options.verify, options.seed, alone.device()).wrong;
-        }
+        contest.alone = verify(alone, *inputs, options.verify);
       });
     } catch (const Error& error) {
       throw AloneError(error.code(), error.what());
@@ -77,9 +73,11 @@ std::vector<Row> bench_ring(World& world, const Options& options) {
   const AttentionProblem& problem = workload.plan().problem;
   const double flops = problem.forward_flops() + (options.backward ? problem.backward_flops() : 0);
   contest.measured.flops_per_second = all > 0 ? flops / all : 0;
-  const Report report = make_report(workload, *inputs, options.threads, contest.measured, options.verify);
+  const Report report =
+      make_report(workload, *inputs, options.threads, contest.measured, verify(workload, *inputs, options.verify));
   Row row = make_row("ring", concat(workload.plan().strategy, " ", problem_text(problem)), report);
-  row.wrong += contest.wrong_alone;
+  row.wrong += contest.alone.wrong;
+  if (row.complaint.empty() && !contest.alone.right()) row.complaint = "one rank: " + contest.alone.complaint();
   const bool on_cpu = how.attention.device.kind == DeviceKind::cpu;
   row.measured = concat(counted(world.world_size(), "rank"), " ", seconds_text(all), ", ", flops_text(flops / all));
   row.against =

@@ -56,6 +56,16 @@ void set_mask(AttentionProblem& problem, const Options& options) {
   problem.validate();
 }
 
+// The first that this rank meets.
+void refuse_nonfinite(const std::string& name, const TensorView& rows, std::span<const Span> positions) {
+  const std::optional<NonfiniteElement> met = find_nonfinite(rows);
+  if (!met) return;
+  const Span token = slice(positions, {met->token, met->token + 1}).front();
+  refuse(name, " holds ", met->value, " at ", rows.batch > 1 ? concat("batch ", met->batch, ", ") : "", "token ",
+         token.begin, ", head ", met->head, ", column ", met->column,
+         ": attention over it is not finite; --allow-nonfinite takes it all the same");
+}
+
 }  // namespace
 
 AttentionProblem generated_problem(const Options& options, const Sizes& defaults) {
@@ -89,7 +99,10 @@ Inputs::Source Inputs::open(const std::string& given, std::string_view default_n
 }
 
 Inputs::Inputs(const Options& options)
-    : seed_(options.seed), order_(options.input_layout.value_or(AxisOrder::tokens_heads)) {
+    : seed_(options.seed),
+      recipe_(options.inputs),
+      allow_nonfinite_(options.allow_nonfinite),
+      order_(options.input_layout.value_or(AxisOrder::tokens_heads)) {
   if (options.query.empty()) {
     problem_ = generated_problem(options);
     return;
@@ -143,19 +156,23 @@ Inputs::Inputs(const Options& options)
 }
 
 std::string Inputs::describe() const {
-  if (!from_files()) return concat("generated, seed ", seed_);
+  if (!from_files()) return recipe_ == Recipe::normal ? concat("generated, seed ", seed_) : "generated, counting";
   return concat(query_->text(), ", ", key_->text(), ", ", value_->text(), grad_out_ ? ", " + grad_out_->text() : "");
 }
 
 void Inputs::read(const std::optional<Source>& source, Generated generated, const TensorView& into,
                   std::span<const Span> positions, Device device) const {
-  if (!source) return generate(into, generated, seed_, positions, device);
-  if (device.kind == DeviceKind::cpu) return source->file.read(source->info, positions, into, order_);
+  if (!source) return generate(into, generated, seed_, positions, device, recipe_);
+  const auto read_rows = [&](const TensorView& rows) {
+    source->file.read(source->info, positions, rows, order_);
+    if (!allow_nonfinite_) refuse_nonfinite(source->text(), rows, positions);
+  };
+  if (device.kind == DeviceKind::cpu) return read_rows(into);
   const std::size_t bytes = static_cast<std::size_t>(into.elements()) * size_of(into.dtype);
   const DeviceMemory staging({}, bytes, "rows on their way to the device");
   TensorView rows = into;
   rows.data = staging.data();
-  source->file.read(source->info, positions, rows, order_);
+  read_rows(rows);
   copy_bytes(into.data, rows.data, bytes);
 }
 

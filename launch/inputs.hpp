@@ -29,10 +29,12 @@ class Inputs {
   // Opens the files that the options name and checks that they fit together; sizes given beside them must agree.
   explicit Inputs(const Options& options);
   // Generated inputs of a problem.
-  Inputs(const AttentionProblem& problem, std::uint64_t seed) : problem_(problem), seed_(seed) {}
+  Inputs(const AttentionProblem& problem, const Options& options)
+      : problem_(problem), seed_(options.seed), recipe_(options.inputs) {}
 
   const AttentionProblem& problem() const { return problem_; }
   std::uint64_t seed() const { return seed_; }
+  Recipe recipe() const { return recipe_; }
   bool from_files() const { return query_.has_value(); }
   // Whether the tensors have a leading batch dimension in the files.
   bool batched() const { return batched_; }
@@ -41,7 +43,8 @@ class Inputs {
   const std::string& note() const { return note_; }
 
   // Fills query, key, value and, where there is one, grad_out with the rows at `positions`. The tensors are dense and
-  // lie on `device`.
+  // lie on `device`. Refused, with the tensor, the token, the head and the value: a NaN or an infinity in a file,
+  // unless the options allow them.
   void fill(const AttentionTensors& tensors, std::span<const Span> positions, Device device) const;
 
  private:
@@ -56,6 +59,8 @@ class Inputs {
 
   AttentionProblem problem_;
   std::uint64_t seed_ = 0;
+  Recipe recipe_ = Recipe::normal;
+  bool allow_nonfinite_ = false;
   AxisOrder order_ = AxisOrder::tokens_heads;  // in the files
   std::string note_;
   bool batched_ = true;

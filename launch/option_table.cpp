@@ -94,6 +94,9 @@ constexpr std::array kOptionTable = {
                "of these files: bshd, [batch, tokens, heads, head_dim], or bhsd, [batch, heads, tokens, head_dim], "
                "either with or without the batch; --out is written as bshd (bshd)"},
 
+    OptionInfo{kInput, kRuns, "allow-nonfinite", nullptr,
+               "take NaNs and infinities from files; verification counts the rows that they reach by the mask apart"},
+
     OptionInfo{kPlacement, kCheck, "world-size", "P", "ranks of the plan (1)"},
     OptionInfo{kPlacement, kMeasures, "ranks", "P",
                "ranks that are threads of this process, when not under mpirun (1)"},
@@ -128,6 +131,9 @@ constexpr std::array kOptionTable = {
 
     OptionInfo{kTrust, kMeasures, "verify", "MODE", "against float64: none, sample or full (sample)"},
     OptionInfo{kTrust, kMeasures, "check", nullptr, "prove the plan before it runs (ORRERY_CHECK)"},
+    OptionInfo{kTrust, kMeasures, "inputs", "RECIPE",
+               "of generated tensors: normal, or counting, whose exact answer is known for any mask and length: one "
+               "missing key shows (normal)"},
     OptionInfo{kTrust, kMeasures, "seed", "N", "of generated inputs and of the sample (0)"},
 
     OptionInfo{kMeasuring, kRuns, "repeat", "N", "runs that are measured (1)"},

@@ -162,6 +162,7 @@ void read_problem(const Given& given, Options& options) {
   }
   options.seed = given.integer<std::uint64_t>("seed", 0).value_or(0);
   options.backward = given.has("backward");
+  if (auto inputs = given.string("inputs")) options.inputs = named("inputs", *inputs, parse_recipe);
 }
 
 void read_files(const Given& given, Options& options) {
@@ -173,6 +174,9 @@ void read_files(const Given& given, Options& options) {
   if (inputs != 0 && inputs != 3) refuse("--query, --key and --value are given together or not at all");
   if (!options.grad_out.empty() && inputs == 0) refuse("--grad-out needs --query, --key and --value");
   if (!options.grad_out.empty() && !options.backward) refuse("--grad-out needs --backward");
+  if (inputs != 0 && given.has("inputs")) refuse("--inputs is of generated tensors, and --query names a file");
+  options.allow_nonfinite = given.has("allow-nonfinite");
+  if (options.allow_nonfinite && inputs == 0) refuse("--allow-nonfinite is of files, and --query names none");
   if (const auto layout = given.string("input-layout")) {
     if (*layout != "bshd" && *layout != "bhsd") refuse("--input-layout '", *layout, "' is neither bshd nor bhsd");
     if (inputs == 0) refuse("--input-layout needs --query, --key and --value");

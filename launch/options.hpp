@@ -10,6 +10,7 @@
 #include <string>
 
 #include "orrery/env.hpp"
+#include "orrery/generate.hpp"
 #include "orrery/io.hpp"
 #include "orrery/tensor.hpp"
 #include "orrery/verify.hpp"
@@ -27,6 +28,8 @@ struct Options {
   double scale = 0;                 // 0: 1 / sqrt(head_dim)
   std::uint64_t seed = 0;
   bool backward = false;
+  Recipe inputs = Recipe::normal;  // of generated tensors
+  bool allow_nonfinite = false;    // in files
 
   // Files; empty when not given.
   std::string query, key, value, grad_out, out, config;

@@ -46,13 +46,21 @@ std::string exposed_text(const Measured& measured) {
 
 std::string verification_text(const Verification& v, bool backward) {
   if (v.mode == VerifyMode::none) return "no, as asked";
-  std::string text = concat(counted(v.rows, "row"), " against float64: out ", scientific(v.out_rel_l2),
-                            " rel. L2, lse ", scientific(v.lse_max_abs), " abs.");
+  std::string text = counted(v.rows, "row");
+  if (backward) text += " and " + counted(v.keys, "key");
+  text +=
+      concat(" against float64: out ", scientific(v.out_rel_l2), " rel. L2, lse ", scientific(v.lse_max_abs), " abs.");
   if (backward) {
     text +=
         concat("; dq ", scientific(v.dq_rel_l2), ", dk ", scientific(v.dk_rel_l2), ", dv ", scientific(v.dv_rel_l2));
   }
-  return text + (v.wrong == 0 ? "; none wrong" : concat("; ", v.wrong, " WRONG"));
+  if (v.nonfinite > 0) text += concat("; ", v.nonfinite, " not compared, which a NaN or an infinity reaches");
+  text += v.wrong == 0 ? "; none wrong" : concat("; ", v.wrong, " WRONG");
+  for (const auto& [name, error] : kAggregateErrors) {
+    if (!(v.*error <= v.limits.*error))
+      text += concat("; ", name, " ", scientific(v.*error), " IS BEYOND ", scientific(v.limits.*error));
+  }
+  return text;
 }
 
 }  // namespace
@@ -76,13 +84,16 @@ std::string device_text(const Report& report) {
 }
 
 void refuse_wrong(const Verification& verification) {
-  if (verification.wrong == 0) return;
-  fail(ErrorCode::verification, "verification failed: ", verification.wrong, " of ", verification.rows,
-       " rows are wrong; ", verification.worst);
+  if (!verification.right()) fail(ErrorCode::verification, "verification failed: ", verification.complaint());
 }
 
-Report make_report(Workload& workload, const Inputs& inputs, int threads, const Measured& measured, VerifyMode mode) {
-  World& world = workload.world();
+Verification verify(Workload& workload, const Inputs& inputs, VerifyMode mode) {
+  return verify(workload.world(), workload.plan(), workload.tensors(), workload.backward(),
+                {mode, inputs.seed(), workload.device(), inputs.recipe()});
+}
+
+Report make_report(Workload& workload, const Inputs& inputs, int threads, const Measured& measured,
+                   const Verification& verification) {
   Report report{workload.plan(),
                 inputs.describe(),
                 inputs.seed(),
@@ -94,13 +105,8 @@ Report make_report(Workload& workload, const Inputs& inputs, int threads, const 
                 std::string(workload.attention().kernels(Pass::backward)),
                 {},
                 measured,
-                {}};
+                verification};
   report.costs = gather_costs(workload);
-  report.verification.mode = mode;
-  if (mode != VerifyMode::none) {
-    report.verification =
-        verify(world, workload.plan(), workload.tensors(), workload.backward(), mode, inputs.seed(), workload.device());
-  }
   return report;
 }
 

@@ -27,8 +27,13 @@ struct Report {
   Verification verification;
 };
 
-// Collective; verifies too, unless that is told not to.
-Report make_report(Workload& workload, const Inputs& inputs, int threads, const Measured& measured, VerifyMode mode);
+// Collective. Of the results that lie in the workload's tensors, against float64 or, of counting inputs, the closed
+// form.
+Verification verify(Workload& workload, const Inputs& inputs, VerifyMode mode);
+
+// Collective, for the costs of all ranks.
+Report make_report(Workload& workload, const Inputs& inputs, int threads, const Measured& measured,
+                   const Verification& verification);
 
 std::string to_text(const Report& report);
 nlohmann::ordered_json to_json(const Report& report);
@@ -41,7 +46,7 @@ std::string dump(const nlohmann::ordered_json& json);
 std::string problem_text(const AttentionProblem& problem);
 // On what a rank computes: threads, or a CUDA device and which of its attention kernels.
 std::string device_text(const Report& report);
-// ErrorCode::verification, with the worst row, when a row is wrong.
+// ErrorCode::verification, with the worst row and the errors beyond their limits, when a result is wrong.
 void refuse_wrong(const Verification& verification);
 
 }  // namespace orrery::launch

@@ -92,11 +92,12 @@ int run(World& world, const Options& options) {
   }();
   if (workload.device().kind == DeviceKind::cpu) note_crowded_cores(world, options.threads);
   const Measured measured = measure(workload, options.repeat.value_or(1), options.warmup.value_or(0), true);
-  const Report report = [&] {
+  const Verification verification = [&] {
     const Progress progress(first, "verifying");
-    return make_report(workload, *inputs, options.threads, measured, options.verify);
+    return verify(workload, *inputs, options.verify);
   }();
-  const bool right = report.verification.wrong == 0;
+  const Report report = make_report(workload, *inputs, options.threads, measured, verification);
+  const bool right = verification.right();
 
   std::optional<Progress> writing(std::in_place, first, "writing");
   if (!options.trace.empty()) write_timeline(workload, first ? outputs->trace() : nullptr);
@@ -112,7 +113,7 @@ int run(World& world, const Options& options) {
       }
     }
   });
-  refuse_wrong(report.verification);
+  refuse_wrong(verification);
   return 0;
 }
 

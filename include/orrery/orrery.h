@@ -265,7 +265,12 @@ enum { ORRERY_QUERY = 1, ORRERY_KEY = 2, ORRERY_VALUE = 3, ORRERY_GRAD_OUT = 4 }
  * normal, the same for every world and device. Returns when they are there. */
 ORRERY_API orrery_status orrery_generate(orrery_context* context, const orrery_plan* plan, orrery_generated tensor,
                                          uint64_t seed, const orrery_tensor* into, orrery_device device);
-/* One of these values, before rounding to a dtype. */
+/* The same with counting inputs: queries of 0, and signs that tell bits of a position, for which attention has a closed
+ * form under every mask. orrery_verify_options.counting compares with that. */
+ORRERY_API orrery_status orrery_generate_counting(orrery_context* context, const orrery_plan* plan,
+                                                  orrery_generated tensor, const orrery_tensor* into,
+                                                  orrery_device device);
+/* One of the values of orrery_generate, before rounding to a dtype. */
 ORRERY_API float orrery_generated_value(orrery_generated tensor, uint64_t seed, int64_t batch, int64_t position,
                                         int64_t head, int64_t column);
 
@@ -334,22 +339,35 @@ typedef struct orrery_verify_options {
   int full;     /* every row, at O(seq_len^2) in float64; else rows drawn over the whole sequence by the seed */
   int backward; /* compare gradients too, if the plan has a backward pass */
   uint64_t seed;
+  int64_t counting; /* the inputs are those of orrery_generate_counting: compare with the closed form, linear in seq_len */
 } orrery_verify_options;
 #define ORRERY_VERIFY_OPTIONS_INIT \
-  { sizeof(orrery_verify_options), 0, 1, 0 }
+  { sizeof(orrery_verify_options), 0, 1, 0, 0 }
 
 typedef struct orrery_verification {
   size_t struct_size;
   int64_t rows;  /* (batch, position, head) rows of out and lse compared */
-  int64_t wrong; /* rows beyond the tolerance of the dtype, or not finite where the reference is */
+  int64_t wrong; /* rows and keys with a result beyond its limit, or not finite; each counts once */
   double out_rel_l2, lse_max_abs;
   double dq_rel_l2, dk_rel_l2, dv_rel_l2; /* 0 without gradients */
+  int64_t keys;      /* (batch, position, KV head) rows of grad_key and grad_value compared */
+  int64_t nonfinite; /* rows and keys not compared: a NaN or an infinity of the inputs reaches them by the mask */
+  int64_t exceeded;  /* how many of the errors are beyond their limits */
+  /* The root mean square over rows of an error relative to what was summed up to the row. */
+  double out_row_rms, lse_row_rms, dq_row_rms, dk_row_rms, dv_row_rms;
+  /* What the errors may be. */
+  double out_rel_l2_limit, lse_max_abs_limit, dq_rel_l2_limit, dk_rel_l2_limit, dv_rel_l2_limit;
+  double out_row_rms_limit, lse_row_rms_limit, dq_row_rms_limit, dk_row_rms_limit, dv_row_rms_limit;
 } orrery_verification;
-#define ORRERY_VERIFICATION_INIT \
-  { sizeof(orrery_verification), 0, 0, 0.0, 0.0, 0.0, 0.0, 0.0 }
+#define ORRERY_VERIFICATION_INIT                                                                                      \
+  {                                                                                                                   \
+    sizeof(orrery_verification), 0, 0, 0.0, 0.0, 0.0, 0.0, 0.0, 0, 0, 0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, \
+        0.0, 0.0, 0.0, 0.0, 0.0, 0.0                                                                                  \
+  }
 
 /* Collective: the bound tensors, after their runs, against float64 over all ranks; the same answer on every rank.
- * Returns ORRERY_VERIFICATION, with the worst row as the last error and the result filled in, when any row is wrong. */
+ * Returns ORRERY_VERIFICATION, with what is wrong as the last error and the result filled in, when a row is wrong or an
+ * error is beyond its limit. */
 ORRERY_API orrery_status orrery_attention_verify(orrery_attention* attention, const orrery_verify_options* options,
                                                  orrery_verification* verification);
 

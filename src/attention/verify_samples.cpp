@@ -6,7 +6,7 @@
 namespace orrery {
 namespace {
 
-constexpr std::int64_t kSampledRows = 96;  // at least; and no fewer than four a rank
+constexpr std::int64_t kSampledRows = 96;  // at least; and no fewer than one a rank
 
 }  // namespace
 
@@ -27,11 +27,13 @@ std::vector<Sample> choose_samples(const Plan& plan, int heads, VerifyMode mode,
     return static_cast<std::int64_t>(random() % static_cast<std::uint64_t>(n));
   };
   const int world_size = plan.topology.world_size;
-  const std::int64_t a_rank = std::max<std::int64_t>(4, kSampledRows / world_size);
+  const std::int64_t a_rank = std::max<std::int64_t>(1, kSampledRows / world_size);
   for (int rank = 0; rank < world_size; ++rank) {
     const std::int64_t tokens = plan.layout.tokens(rank);
     for (std::int64_t i = 0; i < a_rank && tokens > 0; ++i) {
-      const std::int64_t index = i == 0 ? 0 : i == 1 ? tokens - 1 : below(tokens);
+      // With one row a rank, ranks take turns.
+      const std::int64_t which = a_rank == 1 ? rank % 3 : i;
+      const std::int64_t index = which == 0 ? 0 : which == 1 ? tokens - 1 : below(tokens);
       samples.push_back({below(problem.batch), plan.layout.position(rank, index), static_cast<int>(below(heads))});
     }
   }

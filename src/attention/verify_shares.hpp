@@ -27,17 +27,32 @@ struct RowSums {
   Doubles lse, delta;
 };
 
+constexpr std::size_t softmax_width(std::size_t head_dim) {
+  return head_dim + 4;
+}
+constexpr std::size_t grad_query_width(std::size_t head_dim) {
+  return head_dim + 3;
+}
+constexpr std::size_t grad_key_value_width(std::size_t head_dim) {
+  return 2 * head_dim + 4;
+}
+
 class Shares {
  public:
   virtual ~Shares() = default;
 
+  // The numbers of the rows, (batch * heads + head) * tokens + token, that hold a NaN or an infinity.
+  virtual std::vector<std::int64_t> nonfinite(const TensorView& tensor) = 0;
   // The rows of `tensors`, side by side.
   virtual Doubles load(std::span<const OwnRow> rows, std::span<const TensorView* const> tensors) = 0;
 
-  // Of each query the exp-weighted values over the rank's keys that it sees, [samples, head_dim + 2]: the sum of
-  // exp(score - max) * value, max, the sum of exp(score - max).
+  // Of each query what its softmax sums up over the rank's keys that it sees, [samples, head_dim + 4]. With weight =
+  // exp(score - max): the sum of weight * value, max, the sum of weight, of |weight * value|^2, of weight * |key|.
   virtual Doubles softmax(std::span<const Sample> samples, std::span<const double> query) = 0;
-  // [samples, head_dim]. lse and delta: [samples].
+  // [samples, head_dim + 3]: the gradient; the sum of p * |key|; the sum of the squares of its terms, p * spread *
+  // |key|, where spread^2 = scale^2 (grad_p^2 + delta^2 + |grad_out|^2 |value|^2 / head_dim) is what grad_p - delta may
+  // be made of; and of the squares of |key| * (spread + scale), of which a p or a product that underflows loses a part.
+  // lse and delta: [samples].
   virtual Doubles grad_query(std::span<const Sample> samples, std::span<const double> query,
                              std::span<const double> grad_out, std::span<const double> lse,
                              std::span<const double> delta) = 0;
@@ -45,7 +60,8 @@ class Shares {
   // What grad_key_value() takes for the lse and delta of the rank's queries: those of the run, or others.
   virtual void use_sums_of_run() = 0;
   virtual void use_sums(RowSums sums) = 0;
-  // [samples, 2, head_dim]: of each key its grad_key and grad_value; `head` of the samples is a KV head.
+  // [samples, 2 * head_dim + 4]: of each key its grad_key and grad_value, the sums of the squares of the terms of both,
+  // and the same without p, as above; `head` of the samples is a KV head.
   virtual Doubles grad_key_value(std::span<const Sample> samples, std::span<const double> key,
                                  std::span<const double> value) = 0;
 };

@@ -75,6 +75,21 @@ class CudaShares : public Shares {
     synchronize(device_);  // the tensors may have been written on other streams
   }
 
+  std::vector<std::int64_t> nonfinite(const TensorView& tensor) override {
+    const auto count = static_cast<std::size_t>(tensor.batch * tensor.heads * tensor.tokens);
+    if (count == 0) return {};
+    const device::DeviceGuard guard(device_.index);
+    std::uint8_t* const on_device = flags_.room(count);
+    cuda::nonfinite_rows(tensor, on_device, kDefaultStream);
+    std::vector<std::uint8_t> flags(count);
+    copy_bytes(flags.data(), on_device, count);
+    std::vector<std::int64_t> rows;
+    for (std::size_t row = 0; row < count; ++row) {
+      if (flags[row] != 0) rows.push_back(static_cast<std::int64_t>(row));
+    }
+    return rows;
+  }
+
   Doubles load(std::span<const OwnRow> rows, std::span<const TensorView* const> tensors) override {
     std::vector<cuda::RowPlace> places;
     for (const OwnRow& row : rows) places.push_back({row.batch, row.token, row.head});
@@ -103,7 +118,7 @@ class CudaShares : public Shares {
     call.value = tensors_.value;
     call.scale = plan_.problem.effective_scale();
     call.parts = parts_.room(cuda::visit_parts(samples.size(), dim_));
-    const std::size_t count = samples.size() * (dim_ + 2);
+    const std::size_t count = samples.size() * softmax_width(dim_);
     call.shares = results_.room(count);
     cuda::softmax_shares(call, kDefaultStream);
     return fetch(call.shares, count);
@@ -119,11 +134,12 @@ class CudaShares : public Shares {
     call.lse = sample_lse_.send(lse);
     call.delta = sample_delta_.send(delta);
     call.of_visited = false;
-    const Doubles both = gradients(call, query, grad_out);
+    const Doubles all = gradients(call, query, grad_out);
     Doubles sums;
     for (std::size_t i = 0; i < samples.size(); ++i) {
-      const auto first = both.begin() + static_cast<std::ptrdiff_t>(2 * i * dim_);
-      sums.insert(sums.end(), first, first + static_cast<std::ptrdiff_t>(dim_));
+      const auto of = std::span(all).subspan(i * cuda::gradient_sums(dim_), cuda::gradient_sums(dim_));
+      sums.insert(sums.end(), of.begin(), of.begin() + static_cast<std::ptrdiff_t>(dim_));
+      for (const std::size_t size : {0, 1, 3}) sums.push_back(of[2 * dim_ + size]);
     }
     return sums;
   }
@@ -157,7 +173,14 @@ class CudaShares : public Shares {
     call.lse = lse_.data();
     call.delta = delta_.data();
     call.of_visited = true;
-    return gradients(call, key, value);
+    const Doubles all = gradients(call, key, value);
+    Doubles sums;
+    for (std::size_t i = 0; i < samples.size(); ++i) {
+      const auto of = std::span(all).subspan(i * cuda::gradient_sums(dim_), cuda::gradient_sums(dim_));
+      sums.insert(sums.end(), of.begin(), of.begin() + static_cast<std::ptrdiff_t>(2 * dim_));
+      for (const std::size_t size : {1, 2, 3, 4}) sums.push_back(of[2 * dim_ + size]);
+    }
+    return sums;
   }
 
  private:
@@ -174,16 +197,16 @@ class CudaShares : public Shares {
     return send(visited);
   }
 
-  // Fills in the rest of the call. [samples, 2, head_dim]
+  // Fills in the rest of the call. [samples, cuda::gradient_sums(head_dim)]
   Doubles gradients(cuda::GradientShares& call, std::span<const double> a, std::span<const double> b) {
     const auto samples = static_cast<std::size_t>(call.visits.samples);
     call.a = first_.send(a);
     call.b = second_.send(b);
     call.scale = plan_.problem.effective_scale();
     call.parts = parts_.room(cuda::visit_parts(samples, dim_));
-    call.sums = results_.room(samples * 2 * dim_);
+    call.sums = results_.room(samples * cuda::gradient_sums(dim_));
     cuda::gradient_shares(call, kDefaultStream);
-    return fetch(call.sums, samples * 2 * dim_);
+    return fetch(call.sums, samples * cuda::gradient_sums(dim_));
   }
 
   const Plan& plan_;
@@ -195,6 +218,7 @@ class CudaShares : public Shares {
   DeviceArray<cuda::Visit> visits_{device_};
   DeviceArray<cuda::RowRange> ranges_{device_};
   DeviceArray<cuda::RowPlace> places_{device_};
+  DeviceArray<std::uint8_t> flags_{device_};
   DeviceArray<double> first_{device_}, second_{device_}, sample_lse_{device_}, sample_delta_{device_};
   DeviceArray<double> parts_{device_}, results_{device_}, lse_{device_}, delta_{device_};
 };

@@ -86,8 +86,10 @@ orrery_tensor orrery_rows(float* data, int64_t batch, int64_t heads, int64_t tok
   return tensor_of(TensorView::rows(data, batch, heads, tokens));
 }
 
-orrery_status orrery_generate(orrery_context* context, const orrery_plan* plan, orrery_generated tensor, uint64_t seed,
-                              const orrery_tensor* into, orrery_device device) {
+namespace {
+
+orrery_status generate_rows(orrery_context* context, const orrery_plan* plan, orrery_generated tensor, uint64_t seed,
+                            const orrery_tensor* into, orrery_device device, Recipe recipe) {
   if (context == nullptr) return ORRERY_INVALID;
   return guarded(ToRank{*context->rank}, [&] {
     require(plan, "plan");
@@ -98,8 +100,21 @@ orrery_status orrery_generate(orrery_context* context, const orrery_plan* plan, 
     }
     const TensorView view = view_of(*into);
     if (view.elements() > 0) require(view.data, "the tensor's data");
-    generate(view, generated_of(tensor), seed, plan->plan.layout.shard(world.rank()), device_of(device));
+    generate(view, generated_of(tensor), seed, plan->plan.layout.shard(world.rank()), device_of(device),
+             recipe);
   });
+}
+
+}  // namespace
+
+orrery_status orrery_generate(orrery_context* context, const orrery_plan* plan, orrery_generated tensor, uint64_t seed,
+                              const orrery_tensor* into, orrery_device device) {
+  return generate_rows(context, plan, tensor, seed, into, device, Recipe::normal);
+}
+
+orrery_status orrery_generate_counting(orrery_context* context, const orrery_plan* plan, orrery_generated tensor,
+                                       const orrery_tensor* into, orrery_device device) {
+  return generate_rows(context, plan, tensor, 0, into, device, Recipe::counting);
 }
 
 float orrery_generated_value(orrery_generated tensor, uint64_t seed, int64_t batch, int64_t position, int64_t head,
@@ -192,16 +207,35 @@ orrery_status orrery_attention_verify(orrery_attention* attention, const orrery_
     const Plan& plan = attention->attention.plan();
     const Verification v =
         verify(*attention->rank->world, plan, *attention->bound, given.backward != 0 && plan.options.backward,
-               given.full != 0 ? VerifyMode::full : VerifyMode::sample, given.seed, attention->device);
+               {given.full != 0 ? VerifyMode::full : VerifyMode::sample, given.seed, attention->device,
+                given.counting != 0 ? Recipe::counting : Recipe::normal});
     orrery_verification filled = ORRERY_VERIFICATION_INIT;
     filled.rows = v.rows;
+    filled.keys = v.keys;
+    filled.nonfinite = v.nonfinite;
     filled.wrong = v.wrong;
+    filled.exceeded = static_cast<int64_t>(v.exceeded().size());
     filled.out_rel_l2 = v.out_rel_l2;
     filled.lse_max_abs = v.lse_max_abs;
     filled.dq_rel_l2 = v.dq_rel_l2;
     filled.dk_rel_l2 = v.dk_rel_l2;
     filled.dv_rel_l2 = v.dv_rel_l2;
+    filled.out_row_rms = v.out_row_rms;
+    filled.lse_row_rms = v.lse_row_rms;
+    filled.dq_row_rms = v.dq_row_rms;
+    filled.dk_row_rms = v.dk_row_rms;
+    filled.dv_row_rms = v.dv_row_rms;
+    filled.out_rel_l2_limit = v.limits.out_rel_l2;
+    filled.lse_max_abs_limit = v.limits.lse_max_abs;
+    filled.dq_rel_l2_limit = v.limits.dq_rel_l2;
+    filled.dk_rel_l2_limit = v.limits.dk_rel_l2;
+    filled.dv_rel_l2_limit = v.limits.dv_rel_l2;
+    filled.out_row_rms_limit = v.limits.out_row_rms;
+    filled.lse_row_rms_limit = v.limits.lse_row_rms;
+    filled.dq_row_rms_limit = v.limits.dq_row_rms;
+    filled.dk_row_rms_limit = v.limits.dk_row_rms;
+    filled.dv_row_rms_limit = v.limits.dv_row_rms;
     write(filled, verification, "verification");
-    if (v.wrong > 0) fail(ErrorCode::verification, v.wrong, " wrong rows; the worst: ", v.worst);
+    if (!v.right()) fail(ErrorCode::verification, v.complaint());
   });
 }

@@ -106,17 +106,6 @@ void generate_on_host(const TensorView& into, std::span<const Span> positions, c
 
 }  // namespace
 
-Recipe parse_recipe(std::string_view text) {
-  for (const Recipe recipe : {Recipe::normal, Recipe::counting}) {
-    if (text == to_string(recipe)) return recipe;
-  }
-  refuse("'", text, "' is no recipe of inputs; there are: normal, counting");
-}
-
-std::string_view to_string(Recipe recipe) {
-  return recipe == Recipe::normal ? "normal" : "counting";
-}
-
 void generate(const TensorView& into, Generated tensor, std::uint64_t seed, std::span<const Span> positions,
               Device device, Recipe recipe) {
   const std::int64_t count = io::checked_count("generate", positions, std::numeric_limits<std::int64_t>::max());

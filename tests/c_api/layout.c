@@ -82,6 +82,7 @@ int main(void) {
   FIELD(orrery_verify_options, full);
   FIELD(orrery_verify_options, backward);
   FIELD(orrery_verify_options, seed);
+  FIELD(orrery_verify_options, counting);
   WHOLE(orrery_verification);
   FIELD(orrery_verification, rows);
   FIELD(orrery_verification, wrong);
@@ -90,5 +91,23 @@ int main(void) {
   FIELD(orrery_verification, dq_rel_l2);
   FIELD(orrery_verification, dk_rel_l2);
   FIELD(orrery_verification, dv_rel_l2);
+  FIELD(orrery_verification, keys);
+  FIELD(orrery_verification, nonfinite);
+  FIELD(orrery_verification, exceeded);
+  FIELD(orrery_verification, out_row_rms);
+  FIELD(orrery_verification, lse_row_rms);
+  FIELD(orrery_verification, dq_row_rms);
+  FIELD(orrery_verification, dk_row_rms);
+  FIELD(orrery_verification, dv_row_rms);
+  FIELD(orrery_verification, out_rel_l2_limit);
+  FIELD(orrery_verification, lse_max_abs_limit);
+  FIELD(orrery_verification, dq_rel_l2_limit);
+  FIELD(orrery_verification, dk_rel_l2_limit);
+  FIELD(orrery_verification, dv_rel_l2_limit);
+  FIELD(orrery_verification, out_row_rms_limit);
+  FIELD(orrery_verification, lse_row_rms_limit);
+  FIELD(orrery_verification, dq_row_rms_limit);
+  FIELD(orrery_verification, dk_row_rms_limit);
+  FIELD(orrery_verification, dv_row_rms_limit);
   return 0;
 }

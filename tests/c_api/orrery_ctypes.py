@@ -76,13 +76,18 @@ class Timeline(Versioned):
 
 
 class VerifyOptions(Versioned):
-    _fields_ = [("struct_size", c_size_t), ("full", c_int), ("backward", c_int), ("seed", c_uint64)]
+    _fields_ = [("struct_size", c_size_t), ("full", c_int), ("backward", c_int), ("seed", c_uint64),
+                ("counting", c_int64)]
     DEFAULTS = {"backward": 1}
 
 
 class Verification(Versioned):
     _fields_ = [("struct_size", c_size_t), ("rows", c_int64), ("wrong", c_int64)] + [(name, c_double) for name in (
-        "out_rel_l2", "lse_max_abs", "dq_rel_l2", "dk_rel_l2", "dv_rel_l2")]
+        "out_rel_l2", "lse_max_abs", "dq_rel_l2", "dk_rel_l2", "dv_rel_l2")] + [
+        (name, c_int64) for name in ("keys", "nonfinite", "exceeded")] + [(name, c_double) for name in (
+            "out_row_rms", "lse_row_rms", "dq_row_rms", "dk_row_rms", "dv_row_rms",
+            "out_rel_l2_limit", "lse_max_abs_limit", "dq_rel_l2_limit", "dk_rel_l2_limit", "dv_rel_l2_limit",
+            "out_row_rms_limit", "lse_row_rms_limit", "dq_row_rms_limit", "dk_row_rms_limit", "dv_row_rms_limit")]
 
 
 STRUCTURES = {"orrery_device": Device, "orrery_device_info": DeviceInfo, "orrery_context_options": ContextOptions,
@@ -112,6 +117,7 @@ FUNCTIONS = {
     "orrery_dense": (Tensor, [c_void_p, c_int, c_int64, c_int64, c_int64, c_int64]),
     "orrery_rows": (Tensor, [c_void_p, c_int64, c_int64, c_int64]),
     "orrery_generate": (c_int, [HANDLE, HANDLE, c_int, c_uint64, POINTER(Tensor), Device]),
+    "orrery_generate_counting": (c_int, [HANDLE, HANDLE, c_int, POINTER(Tensor), Device]),
     "orrery_generated_value": (c_float, [c_int, c_uint64, c_int64, c_int64, c_int64, c_int64]),
     "orrery_attention_create": (c_int, [HANDLE, HANDLE, POINTER(AttentionOptions), OUT]),
     "orrery_attention_destroy": (None, [HANDLE]),

@@ -152,7 +152,6 @@ void run_attention(orrery_context* context, const orrery_problem* problem, orrer
   options.record_steps = 1;
   orrery_attention* attention = NULL;
   CHECK_OK(context, orrery_attention_create(context, plan, &options, &attention));
-  orrery_plan_destroy(plan);
   const size_t bytes = orrery_attention_workspace_bytes(attention);
   void* workspace = shard_room(&s, device, bytes);
   CHECK_OK(context, orrery_attention_bind(attention, &s.tensors, workspace, bytes));
@@ -169,6 +168,23 @@ void run_attention(orrery_context* context, const orrery_problem* problem, orrer
   CHECK(found.wrong == 0 && found.rows == problem->batch * problem->seq_len * problem->heads);
   CHECK(found.out_rel_l2 < 2e-2 && found.dq_rel_l2 < 2e-2 && found.dk_rel_l2 < 2e-2 && found.dv_rel_l2 < 2e-2);
   CHECK(found.dk_rel_l2 > 0);
+  CHECK(found.exceeded == 0 && found.nonfinite == 0);
+  CHECK(found.keys == problem->batch * problem->seq_len * problem->kv_heads);
+  CHECK(found.out_rel_l2 <= found.out_rel_l2_limit && found.dv_row_rms <= found.dv_row_rms_limit);
+  CHECK(found.dv_row_rms > 0 && found.lse_row_rms_limit > 0);
+
+  /* Inputs whose answer is known. */
+  CHECK_OK(context, orrery_generate_counting(context, plan, ORRERY_QUERY, &s.tensors.query, device));
+  CHECK_OK(context, orrery_generate_counting(context, plan, ORRERY_KEY, &s.tensors.key, device));
+  CHECK_OK(context, orrery_generate_counting(context, plan, ORRERY_VALUE, &s.tensors.value, device));
+  CHECK_OK(context, orrery_generate_counting(context, plan, ORRERY_GRAD_OUT, &s.tensors.grad_out, device));
+  orrery_plan_destroy(plan);
+  CHECK_OK(context, orrery_attention_forward(attention));
+  CHECK_OK(context, orrery_attention_backward(attention));
+  CHECK_OK(context, orrery_attention_wait(attention));
+  verify.counting = 1;
+  CHECK_OK(context, orrery_attention_verify(attention, &verify, &found));
+  CHECK(found.dk_rel_l2 == 0 && found.out_rel_l2 > 0);
   check_timeline(context, attention, ORRERY_FORWARD);
   check_timeline(context, attention, ORRERY_BACKWARD);
   orrery_attention_destroy(attention);

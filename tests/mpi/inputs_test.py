@@ -208,6 +208,32 @@ class Inputs(support.ProgramTest):
         self.assert_refused(mpi(3, *self.arguments()), "tokens differ")
         self.assertEqual(self.files(), before)
 
+    def test_numbers_that_are_not_finite(self):
+        """Each is refused before the run, by name and place, on every rank; or allowed, and what it reaches is set apart."""
+        for name, heads, value in [("k", KV_HEADS, float("nan")), ("v", KV_HEADS, float("-inf")), ("q", HEADS, float("inf")),
+                                   ("do", HEADS, float("nan"))]:
+            at = (9 * heads + 1) * WIDTH + 3  # token 9, head 1, column 3
+            self.good(**{name: f32([TOKENS, heads, WIDTH], lambda i, at=at, value=value: value if i == at else wave(i))})
+            more = ["--backward", "--grad-out", self.path("do.safetensors"), "--mask", "causal"]
+            before = self.files()
+            for run in (lambda *a: alone(*a, "--ranks", 2), lambda *a: mpi(3, *a)):
+                with self.subTest(f"{name} {value}"):
+                    self.assert_refused(run(*self.arguments(*more)), f"{name}.safetensors:{name} holds", str(value).lstrip("-"),
+                                        "token 9, head 1, column 3", "--allow-nonfinite")
+                    self.assertEqual(self.files(), before)
+            result = alone(*self.arguments(*more, "--allow-nonfinite", "--verify", "full", "--json", "-"))
+            self.assert_good(result)
+            found = json.loads(result.stdout)["verification"]
+            self.assertGreater(found["nonfinite"], 0)
+            self.assertEqual(found["rows"] + found["keys"] + found["nonfinite"], TOKENS * (HEADS + KV_HEADS))
+            self.assertTrue(found["right"])
+            os.remove(self.path("out.safetensors"))
+
+    def test_allowing_what_cannot_be(self):
+        self.assert_refused(alone("run", "--allow-nonfinite"), "--allow-nonfinite", "--query")
+        self.good()
+        self.refuses("--inputs", "--query", more=["--inputs", "counting"])
+
     def test_a_full_disk_leaves_nothing(self):
         def limit():
             signal.signal(signal.SIGXFSZ, signal.SIG_IGN)

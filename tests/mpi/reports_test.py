@@ -13,7 +13,9 @@ RUN_FIELDS = {
              "link_bytes_per_second", "sm_margin", "kernels", "steps", "bytes_sent",
              "workspace_bytes", "predicted_seconds"},
     "measured": {"forward_seconds", "backward_seconds", "tflops", "exposed_comm_seconds", "peak_bytes"},
-    "verification": {"mode", "rows", "out_rel_l2", "lse_max_abs", "dq_rel_l2", "dk_rel_l2", "dv_rel_l2", "wrong"},
+    "verification": {"mode", "rows", "out_rel_l2", "lse_max_abs", "dq_rel_l2", "dk_rel_l2", "dv_rel_l2", "wrong",
+                     "keys", "nonfinite", "limits", "exceeded", "right",
+                     "out_row_rms", "lse_row_rms", "dq_row_rms", "dk_row_rms", "dv_row_rms"},
     "machine": {"compiler", "build_type", "cpu", "cores", "simd", "mpi", "link", "threads", "device", "compute_capability",
                 "cuda_devices", "cuda_runtime", "cuda_driver"},
 }

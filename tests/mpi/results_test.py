@@ -1,5 +1,6 @@
 """What a run writes: the right numbers, in position order whatever the layout, the same bits every time, or nothing."""
 
+import json
 import math
 
 import support
@@ -85,6 +86,20 @@ class Results(support.ProgramTest):
             file.write("old")
         self.output("out", "--ranks", 2)
         self.assertEqual(self.files(), ["out"])
+
+    def test_counting_inputs_have_an_exact_answer(self):
+        for mask in ("causal", "causal+window:100+sinks:4", "documents:1000,1500,1596"):
+            for dtype in ("fp32", "bf16"):
+                with self.subTest(f"{mask} {dtype}"):
+                    result = alone("run", "--inputs", "counting", "--seq-len", 4096, "--mask", mask, "--dtype", dtype, "--heads", 2,
+                                   "--head-dim", 32, "--ranks", 3, "--backward", "--verify", "full", "--json", "-")
+                    self.assertEqual(result.returncode, 0, result.stdout + result.stderr)
+                    found = json.loads(result.stdout)["verification"]
+                    self.assertEqual((found["rows"], found["keys"], found["dk_rel_l2"]), (8192, 8192, 0))
+
+    def test_a_negative_scale(self):
+        result = alone("run", "--seq-len", 512, "--heads", 4, "--kv-heads", 1, "--head-dim", 64, "--scale", -0.2, "--backward")
+        self.assertEqual(result.returncode, 0, result.stdout + result.stderr)
 
     def test_a_wrong_result_is_not_written(self):
         """Scores of 1e50 are finite in float64 but not in fp32, so that the rows are wrong."""

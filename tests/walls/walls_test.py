@@ -34,7 +34,7 @@ ROOMS = {
     "io": ["core", "problem", "link", "kernels"],
     "machine": ["core", "kernels", "device"],
     # The front door: what a user calls, over all of them.
-    "attention": ["plan", "backend/coverage", "backend/trace", "backend/host", "backend/cuda", "link"],
+    "attention": ["plan", "backend/coverage", "backend/trace", "backend/host", "backend/cuda", "link", "io"],
     "everything": ["attention", "io", "machine"],  # orrery/orrery.hpp
     "c_api": ["everything"],
 }

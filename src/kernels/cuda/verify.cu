@@ -109,17 +109,46 @@ __device__ void for_each_row(const Visit& visit, const RowRange* ranges, const B
 template <int kColumns>
 struct SoftmaxShared {
   double weighted[kWarps][kColumns * kLanes];
-  double max[kWarps], sum[kWarps];
+  double max[kWarps], sum[kWarps], squares[kWarps], lengths[kWarps];
 };
 
-// Parts are [samples, slices, head_dim + 2]: weighted values, max, sum. grid: (slices, samples)
+// What a softmax sums up beside its values. Those of two sets of keys are merged after both are scaled to one maximum.
+struct SoftmaxSums {
+  double sum = 0, squares = 0, lengths = 0;  // of weight, of |weight value|^2, of weight |key|
+
+  __device__ void scale(double factor) {
+    sum *= factor;
+    squares *= factor * factor;
+    lengths *= factor;
+  }
+  __device__ void add(double factor, double more_sum, double more_squares, double more_lengths) {
+    sum += factor * more_sum;
+    squares += factor * factor * more_squares;
+    lengths += factor * more_lengths;
+  }
+};
+
+__device__ constexpr int softmax_width(int width) {
+  return width + 4;
+}
+
+// into: [head_dim + 4], written behind the values.
+__device__ void store_sums(double* into, int width, double max, const SoftmaxSums& sums) {
+  into[width] = max;
+  into[width + 1] = sums.sum;
+  into[width + 2] = sums.squares;
+  into[width + 3] = sums.lengths;
+}
+
+// Parts are [samples, slices, head_dim + 4], as the shares. grid: (slices, samples)
 template <Dtype kDtype, int kColumns>
 __global__ void __launch_bounds__(kThreads) softmax_slice(const SoftmaxShares call) {
   __shared__ SoftmaxShared<kColumns> shared;
   const int width = static_cast<int>(call.key.width), sample = static_cast<int>(blockIdx.y);
   const Visit visit = call.visits.of[sample];
   const auto query = load_sample<kColumns>(call.query + static_cast<std::int64_t>(sample) * width, width);
-  double max = -INFINITY, sum = 0;
+  double max = -INFINITY;
+  SoftmaxSums sums;
   Row<kColumns> weighted = {};
   for_each_row(visit, call.visits.ranges, [&](std::int64_t row) {
     const auto key = load_row<kDtype, kColumns>(row_at<kDtype>(call.key, visit.batch, row, visit.head), width);
@@ -127,13 +156,13 @@ __global__ void __launch_bounds__(kThreads) softmax_slice(const SoftmaxShares ca
     const double score = call.scale * dot(query, key);
     if (score > max) {
       const double factor = exp(max - score);
-      sum *= factor;
+      sums.scale(factor);
 #pragma unroll
       for (int i = 0; i < kColumns; ++i) weighted.at[i] *= factor;
       max = score;
     }
     const double weight = exp(score - max);
-    sum += weight;
+    sums.add(weight, 1, dot(value, value), sqrt(dot(key, key)));
     add(weighted, weight, value);
   });
 
@@ -141,58 +170,63 @@ __global__ void __launch_bounds__(kThreads) softmax_slice(const SoftmaxShares ca
   for (int i = 0; i < kColumns; ++i) shared.weighted[warp_id()][i * kLanes + lane_id()] = weighted.at[i];
   if (lane_id() == 0) {
     shared.max[warp_id()] = max;
-    shared.sum[warp_id()] = sum;
+    shared.sum[warp_id()] = sums.sum;
+    shared.squares[warp_id()] = sums.squares;
+    shared.lengths[warp_id()] = sums.lengths;
   }
   __syncthreads();
-  // From here on max and sum are the block's.
+  // From here on max and sums are the block's.
   max = -INFINITY;
-  sum = 0;
+  sums = {};
   for (int warp = 0; warp < kWarps; ++warp) max = fmax(max, shared.max[warp]);
   double column_sum = 0;
   const int column = static_cast<int>(threadIdx.x);
   for (int warp = 0; warp < kWarps; ++warp) {
     if (shared.sum[warp] == 0) continue;
     const double factor = exp(shared.max[warp] - max);
-    sum += factor * shared.sum[warp];
+    sums.add(factor, shared.sum[warp], shared.squares[warp], shared.lengths[warp]);
     if (column < width) column_sum += factor * shared.weighted[warp][column];
   }
-  double* part = call.parts + (static_cast<std::int64_t>(sample) * kVisitSlices + blockIdx.x) * (width + 2);
+  double* part = call.parts + (static_cast<std::int64_t>(sample) * kVisitSlices + blockIdx.x) * softmax_width(width);
   if (column < width) part[column] = column_sum;
-  if (column == 0) {
-    part[width] = max;
-    part[width + 1] = sum;
-  }
+  if (column == 0) store_sums(part, width, max, sums);
 }
 
 // grid: (samples)
 __global__ void __launch_bounds__(kThreads) merge_softmax(const SoftmaxShares call) {
   const int width = static_cast<int>(call.key.width), column = static_cast<int>(threadIdx.x);
   const std::int64_t sample = blockIdx.x;
-  const double* parts = call.parts + sample * kVisitSlices * (width + 2);
-  double max = -INFINITY, sum = 0, column_sum = 0;
-  for (int slice = 0; slice < kVisitSlices; ++slice) max = fmax(max, parts[slice * (width + 2) + width]);
+  const int part_width = softmax_width(width);
+  const double* parts = call.parts + sample * kVisitSlices * part_width;
+  double max = -INFINITY, column_sum = 0;
+  SoftmaxSums sums;
+  for (int slice = 0; slice < kVisitSlices; ++slice) max = fmax(max, parts[slice * part_width + width]);
   for (int slice = 0; slice < kVisitSlices; ++slice) {
-    const double* part = parts + slice * (width + 2);
+    const double* part = parts + slice * part_width;
     if (part[width + 1] == 0) continue;
     const double factor = exp(part[width] - max);
-    sum += factor * part[width + 1];
+    sums.add(factor, part[width + 1], part[width + 2], part[width + 3]);
     if (column < width) column_sum += factor * part[column];
   }
-  double* share = call.shares + sample * (width + 2);
+  double* share = call.shares + sample * part_width;
   if (column < width) share[column] = column_sum;
-  if (column == 0) {
-    share[width] = max;
-    share[width + 1] = sum;
-  }
+  if (column == 0) store_sums(share, width, max, sums);
 }
+
+constexpr int kSizes = 5;  // that a gradient sums up beside its values
 
 template <int kColumns>
 struct GradientShared {
   double sums[2][kWarps][kColumns * kLanes];
+  double sizes[kSizes][kWarps];
 };
 static_assert(sizeof(GradientShared<8>) <= 48 * 1024, "without asking a block gets 48 KiB");
 
-// Parts are [samples, slices, 2, head_dim]. grid: (slices, samples)
+__device__ constexpr int gradient_width(int width) {
+  return 2 * width + kSizes;
+}
+
+// Parts are [samples, slices, 2 * head_dim + kSizes], as the sums. grid: (slices, samples)
 template <Dtype kDtype, int kColumns>
 __global__ void __launch_bounds__(kThreads) gradient_slice(const GradientShares call) {
   __shared__ GradientShared<kColumns> shared;
@@ -201,6 +235,8 @@ __global__ void __launch_bounds__(kThreads) gradient_slice(const GradientShares 
   const auto a = load_sample<kColumns>(call.a + static_cast<std::int64_t>(sample) * width, width);
   const auto b = load_sample<kColumns>(call.b + static_cast<std::int64_t>(sample) * width, width);
   Row<kColumns> ds_x = {}, p_y = {};
+  double sizes[kSizes] = {};
+  const double bb = dot(b, b) / width, scale_squared = call.scale * call.scale;
   for_each_row(visit, call.visits.ranges, [&](std::int64_t row) {
     for (int head = visit.head; head < visit.head + visit.head_count; ++head) {
       const std::int64_t index =
@@ -210,9 +246,15 @@ __global__ void __launch_bounds__(kThreads) gradient_slice(const GradientShares 
       const auto x = load_row<kDtype, kColumns>(row_at<kDtype>(call.x, visit.batch, row, head), width);
       const auto y = load_row<kDtype, kColumns>(row_at<kDtype>(call.y, visit.batch, row, head), width);
       const double p = exp(call.scale * dot(a, x) - lse);
-      const double ds = p * (dot(b, y) - call.delta[index]) * call.scale;
-      add(ds_x, ds, x);
+      const double by = dot(b, y), delta = call.delta[index], xx = dot(x, x);
+      add(ds_x, p * (by - delta) * call.scale, x);
       add(p_y, p, y);
+      const double yy = dot(y, y), spread = scale_squared * (by * by + delta * delta + bb * yy);
+      sizes[0] += p * sqrt(xx);
+      sizes[1] += p * p * xx * spread;
+      sizes[2] += p * p * yy;
+      sizes[3] += xx * (spread + scale_squared);
+      sizes[4] += yy;
     }
   });
 
@@ -221,13 +263,21 @@ __global__ void __launch_bounds__(kThreads) gradient_slice(const GradientShares 
     shared.sums[0][warp_id()][i * kLanes + lane_id()] = ds_x.at[i];
     shared.sums[1][warp_id()][i * kLanes + lane_id()] = p_y.at[i];
   }
+  if (lane_id() == 0) {
+    for (int i = 0; i < kSizes; ++i) shared.sizes[i][warp_id()] = sizes[i];
+  }
   __syncthreads();
-  double* part = call.parts + (static_cast<std::int64_t>(sample) * kVisitSlices + blockIdx.x) * 2 * width;
+  double* part = call.parts + (static_cast<std::int64_t>(sample) * kVisitSlices + blockIdx.x) * gradient_width(width);
   for (int i = static_cast<int>(threadIdx.x); i < 2 * width; i += kThreads) {
     const int which = i / width, column = i % width;
     double sum = 0;
     for (int warp = 0; warp < kWarps; ++warp) sum += shared.sums[which][warp][column];
     part[i] = sum;
+  }
+  if (threadIdx.x < kSizes) {
+    double sum = 0;
+    for (int warp = 0; warp < kWarps; ++warp) sum += shared.sizes[threadIdx.x][warp];
+    part[2 * width + threadIdx.x] = sum;
   }
 }
 
@@ -235,11 +285,12 @@ __global__ void __launch_bounds__(kThreads) gradient_slice(const GradientShares 
 __global__ void __launch_bounds__(kThreads) merge_gradients(const GradientShares call) {
   const int width = static_cast<int>(call.x.width);
   const std::int64_t sample = blockIdx.x;
-  const double* parts = call.parts + sample * kVisitSlices * 2 * width;
-  for (int i = static_cast<int>(threadIdx.x); i < 2 * width; i += kThreads) {
+  const int part_width = gradient_width(width);
+  const double* parts = call.parts + sample * kVisitSlices * part_width;
+  for (int i = static_cast<int>(threadIdx.x); i < part_width; i += kThreads) {
     double sum = 0;
-    for (int slice = 0; slice < kVisitSlices; ++slice) sum += parts[slice * 2 * width + i];
-    call.sums[sample * 2 * width + i] = sum;
+    for (int slice = 0; slice < kVisitSlices; ++slice) sum += parts[slice * part_width + i];
+    call.sums[sample * part_width + i] = sum;
   }
 }
 
@@ -262,6 +313,19 @@ __global__ void __launch_bounds__(kThreads) sum_rows(const RowSums call) {
       call.delta_sums[index] = delta;
     }
   }
+}
+
+// A warp takes one row.
+template <Dtype kDtype>
+__global__ void __launch_bounds__(kThreads) flag_rows(const TensorView tensor, std::uint8_t* flags) {
+  const std::int64_t row = static_cast<std::int64_t>(blockIdx.x) * kWarps + warp_id();
+  if (row >= tensor.batch * tensor.heads * tensor.tokens) return;
+  const std::int64_t token = row % tensor.tokens, head = row / tensor.tokens % tensor.heads;
+  const std::byte* at = row_at<kDtype>(tensor, row / tensor.tokens / tensor.heads, token, head);
+  bool finite = true;
+  for (std::int64_t c = lane_id(); c < tensor.width; c += kLanes) finite = finite && isfinite(load<kDtype>(at, c));
+  const bool all = __all_sync(kWholeWarp, finite);
+  if (lane_id() == 0) flags[row] = all ? 0 : 1;
 }
 
 // grid: (rows)
@@ -336,6 +400,15 @@ void row_sums(const RowSums& call, device::StreamHandle stream) {
   const auto blocks = static_cast<unsigned>((call.out.tokens + kWarps - 1) / kWarps);
   with_dtype(call.out.dtype,
              [&](auto dtype) { sum_rows<decltype(dtype)::value><<<blocks, kThreads, 0, stream>>>(call); });
+  ORRERY_CUDA_CHECK(cudaGetLastError());
+}
+
+void nonfinite_rows(const TensorView& tensor, std::uint8_t* flags, device::StreamHandle stream) {
+  const std::int64_t rows = tensor.batch * tensor.heads * tensor.tokens;
+  if (rows == 0) return;
+  const auto blocks = static_cast<unsigned>((rows + kWarps - 1) / kWarps);
+  with_dtype(tensor.dtype,
+             [&](auto dtype) { flag_rows<decltype(dtype)::value><<<blocks, kThreads, 0, stream>>>(tensor, flags); });
   ORRERY_CUDA_CHECK(cudaGetLastError());
 }
 

@@ -14,6 +14,11 @@
 
 namespace orrery::kernels::cuda {
 
+// The doubles of a sample's gradient_shares().
+constexpr std::size_t gradient_sums(std::size_t head_dim) {
+  return 2 * head_dim + 5;
+}
+
 struct RowRange {
   std::int64_t begin, end;
 };
@@ -39,7 +44,7 @@ inline constexpr int kVisitSlices = 64;
 
 // The doubles that `parts` of the calls below must hold.
 constexpr std::size_t visit_parts(std::size_t samples, std::size_t head_dim) {
-  return samples * kVisitSlices * 2 * (head_dim + 1);
+  return samples * kVisitSlices * 2 * (head_dim + 3);
 }
 
 // A sample is a query; it visits keys and values.
@@ -49,13 +54,17 @@ struct SoftmaxShares {
   TensorView key, value;  // [batch, tokens, kv_heads, head_dim]
   double scale;
   double* parts;
-  double* shares;  // [samples, head_dim + 2], written: sum of exp(score - max) * value, max, sum of exp(score - max)
+  // [samples, head_dim + 4], written. With weight = exp(score - max): the sum of weight * value, max, the sum of
+  // weight, of |weight * value|^2, of weight * |key|.
+  double* shares;
 };
 void softmax_shares(const SoftmaxShares& call, device::StreamHandle stream);
 
 // A sample is a pair of rows (a, b) and visits pairs of rows (x, y). With p = exp(scale a.x - lse) and
 // ds = p (b.y - delta) scale, its sums are those of ds x and of p y. With (a, b) = (query, grad_out) and (x, y) = (key,
-// value) the first is grad_query; the other way round they are grad_key and grad_value.
+// value) the first is grad_query; the other way round they are grad_key and grad_value. Beside these sums, five
+// sizes of what was summed up, with spread^2 = scale^2 ((b.y)^2 + delta^2 + |b|^2 |y|^2 / head_dim): the sums of p |x|,
+// of (p |x| spread)^2, of (p |y|)^2, of |x|^2 (spread^2 + scale^2) and of |y|^2.
 struct GradientShares {
   Visits visits;
   const double *a, *b;  // [samples, head_dim]
@@ -65,7 +74,7 @@ struct GradientShares {
   bool of_visited;
   double scale;
   double* parts;
-  double* sums;  // [samples, 2, head_dim], written: of ds x, and of p y
+  double* sums;  // [samples, gradient_sums(head_dim)], written: of ds x, of p y, and of the five sizes
 };
 void gradient_shares(const GradientShares& call, device::StreamHandle stream);
 
@@ -76,6 +85,9 @@ struct RowSums {
   double *lse_sums, *delta_sums;  // [batch, heads, tokens], written
 };
 void row_sums(const RowSums& call, device::StreamHandle stream);
+
+// flags[(batch * heads + head) * tokens + token] is 1 where the row holds a NaN or an infinity, else 0.
+void nonfinite_rows(const TensorView& tensor, std::uint8_t* flags, device::StreamHandle stream);
 
 struct RowPlace {
   std::int64_t batch, token, head;

@@ -20,7 +20,7 @@ struct Both {
   Verification host, device;
 };
 
-enum class Result { none, out, lse, dq, dk, dv };
+enum class Result { none, out, lse, dq, dk, dv, value };  // value: an input, which gets a NaN
 
 // Adds 4 to the first column of a token's rows, of all heads and batches.
 void spoil(const TensorView& t, std::int64_t token) {
@@ -62,6 +62,10 @@ Both verify_both(const AttentionProblem& problem, const std::string& layout, int
     generate(k.view(), Generated::key, 1, spans);
     generate(v.view(), Generated::value, 1, spans);
     generate(grad_out.view(), Generated::grad_out, 1, spans);
+    if (spoiled == Result::value && world.rank() == world_size - 1) {
+      for (std::int64_t c = 0; c < static_cast<std::int64_t>(size_of(problem.dtype)); ++c)
+        v.view().at(0, 0, 0)[c] = std::byte{0xff};
+    }
     const AttentionTensors on_host{q.view(),        k.view(),  v.view(),  out.view(), lse.view(),
                                    grad_out.view(), dq.view(), dk.view(), dv.view()};
     Attention attention(world, plan);
@@ -71,7 +75,7 @@ Both verify_both(const AttentionProblem& problem, const std::string& layout, int
     if (backward) attention.backward();
 
     OwnedTensor* const results[] = {nullptr, &out, &lse, &dq, &dk, &dv};
-    if (spoiled != Result::none && world.rank() == world_size - 1) {
+    if (spoiled != Result::none && spoiled != Result::value && world.rank() == world_size - 1) {
       spoil(results[static_cast<int>(spoiled)]->view(), 0);
     }
     const AttentionTensors on_device{q.on(kDevice),   k.on(kDevice),   v.on(kDevice),
@@ -96,6 +100,14 @@ void require_alike(const Both& both) {
   REQUIRE(near(host.dq_rel_l2, device.dq_rel_l2));
   REQUIRE(near(host.dk_rel_l2, device.dk_rel_l2));
   REQUIRE(near(host.dv_rel_l2, device.dv_rel_l2));
+  REQUIRE(device.keys == host.keys);
+  REQUIRE(device.nonfinite == host.nonfinite);
+  REQUIRE(device.exceeded() == host.exceeded());
+  for (const auto& [name, error] : kAggregateErrors) {
+    INFO(name);
+    REQUIRE(near(host.*error, device.*error));
+    REQUIRE(near(host.limits.*error, device.limits.*error));
+  }
 }
 
 AttentionProblem problem_of(const std::string& mask, Dtype dtype, std::int64_t seq_len, int head_dim) {
@@ -150,6 +162,14 @@ TEST_CASE("a device verifies without backward, and ranks without tokens") {
   require_alike(verify_both(problem_of("causal", Dtype::bf16, 300, 64), "zigzag", 2, VerifyMode::sample, 0, false));
   require_alike(verify_both(problem_of("causal", Dtype::fp32, 3, 16), "contiguous", 5, VerifyMode::full, 0));
   require_alike(verify_both(problem_of("full", Dtype::fp32, 0, 16), "contiguous", 2, VerifyMode::full, 0));
+}
+
+TEST_CASE("a device sets the same rows apart as the host, where a NaN of the inputs reaches them") {
+  const Both both = verify_both(problem_of("causal+documents:40,56", Dtype::bf16, 96, 32), "contiguous", 3,
+                                VerifyMode::full, 0, true, Result::value);
+  REQUIRE(both.device.nonfinite == 3 * 32 + 56);  // the queries of three heads behind position 64; the keys they see
+  REQUIRE(both.device.right());
+  require_alike(both);
 }
 
 TEST_CASE("a planted error is found on a device, in every result") {
