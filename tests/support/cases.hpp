@@ -1,6 +1,6 @@
-// Sanitizers slow a test some tenfold, and look for other faults than wrong numbers. Of a product of cases, all of which
-// an ordinary build runs, a build with one runs each eleventh. No loop has a multiple of eleven values, so each value of
-// each loop has its turn.
+// Sanitizers slow a test some tenfold, and look for other faults than wrong numbers. An ordinary build runs all
+// cases of a product; a build with a sanitizer runs the first and then each eleventh. No loop has a multiple of
+// eleven values, so that in a long product each value has its turn.
 #pragma once
 
 namespace orrery::test {

@@ -95,9 +95,11 @@ TEST_CASE("a negative scale is verified as a positive one is") {
 }
 
 TEST_CASE("16-bit inputs give results within rounding of float64") {
+  Cases cases;
   for (Dtype dtype : {Dtype::bf16, Dtype::fp16}) {
     const double rounding = dtype == Dtype::bf16 ? 1.0 / 256 : 1.0 / 2048;
-    for (int world_size : {1, 3, 4}) {
+    for (int world_size : {3, 1, 4}) {
+      if (!cases.runs_next()) continue;
       const Sharded run = run_sharded(problem_of("causal", dtype), {"zigzag", "ring", true, true}, world_size);
       REQUIRE(run.verification.wrong == 0);
       REQUIRE(run.verification.out_rel_l2 < rounding);
@@ -113,7 +115,9 @@ TEST_CASE("the error does not grow with the number of ranks") {
     return run_sharded(problem_of("causal"), {"zigzag", "ring", true, true}, world_size).verification;
   };
   const Verification one = error(1);
-  for (int world_size : {2, 8, 16, 64}) {
+  Cases cases;
+  for (int world_size : {8, 2, 16, 64}) {
+    if (!cases.runs_next()) continue;
     const Verification many = error(world_size);
     REQUIRE(many.wrong == 0);
     REQUIRE(many.out_rel_l2 < 1.5 * one.out_rel_l2 + 1e-7);
