@@ -54,6 +54,21 @@ std::optional<std::pair<int, int>> sharers(World& world, const Options& options,
   return std::nullopt;
 }
 
+// NCCL refuses two ranks on one device, unless they seem to live on different hosts. Ranks that share one are made to
+// seem so, before NCCL is first called: their bytes then go through sockets of this host. Collective. Sets environment
+// variables of this process, except those that the user has set.
+void let_ranks_share(World& world, Device device) {
+  const std::vector<std::string> uuids = device_uuids(world, device);
+  const auto ranks_on = [&](const std::string& one) { return std::count(uuids.begin(), uuids.end(), one); };
+  const bool shared = std::any_of(uuids.begin(), uuids.end(), [&](const auto& one) { return ranks_on(one) > 1; });
+  if (!shared) return;
+  const auto mine = static_cast<std::size_t>(world.rank());
+  if (ranks_on(uuids[mine]) > 1) setenv("NCCL_HOSTID", concat("orrery-rank-", mine).c_str(), 0);
+  if (world.topology().nodes() > 1) return;  // then NCCL needs the real network
+  setenv("NCCL_IB_DISABLE", "1", 0);
+  setenv("NCCL_SOCKET_IFNAME", "lo", 0);
+}
+
 // One way between two devices that NVLink joins, as NCCL reaches it.
 constexpr double kNvlink = 3e11;
 
@@ -95,6 +110,7 @@ Device choose_device(World& world, const Options& options, const AttentionProble
       refuse("ranks ", ranks->first, " and ", ranks->second,
              " have one CUDA device between them; start fewer ranks on their host, or give --share-device");
     }
+    if (started_by_mpi() && options.share_device) let_ranks_share(world, device);
     return device;
   }
   bool mine = true;
@@ -105,7 +121,9 @@ Device choose_device(World& world, const Options& options, const AttentionProble
   }
   bool all = true;
   for (const double has : all_gather(world, mine ? 1.0 : 0.0)) all = all && has != 0;
-  return all && !sharers(world, options, device) ? device : Device{};
+  if (!all || sharers(world, options, device)) return {};
+  if (started_by_mpi() && options.share_device) let_ranks_share(world, device);
+  return device;
 }
 
 std::string device_name(Device device) {

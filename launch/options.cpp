@@ -244,6 +244,7 @@ void read_device(const Given& given, Verb verb, const Env& env, Options& options
 void read_rest(const Given& given, const Env& env, Options& options) {
   if (auto mode = given.string("verify")) options.verify = named("verify", *mode, parse_verify_mode);
   options.prove = given.has("check") || env.check;
+  options.agree_always = env.agree_always;
   options.print_rank = given.integer<int>("print", 0);
   options.repeat = given.integer<int>("repeat", 1, 1000000);
   options.warmup = given.integer<int>("warmup", 0, 1000000);

@@ -50,6 +50,7 @@ struct Options {
   bool portable_kernels = false;    // even where the device has its own
 
   // Trust.
+  std::optional<bool> agree_always;  // ranks compare their calls at each one; without, what the build does
   VerifyMode verify = VerifyMode::sample;
   bool prove = false;
   std::optional<int> print_rank;  // of check

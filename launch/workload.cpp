@@ -31,6 +31,7 @@ WorkloadOptions workload_options(World& world, const Options& options, const Att
   how.attention.threads = options.threads;
   how.attention.device = choose_device(world, options, problem);
   how.attention.sm_margin = options.sm_margin;
+  if (options.agree_always) how.attention.agree = *options.agree_always ? Agree::always : Agree::first;
   how.attention.portable_kernels = options.portable_kernels;
   how.plan = {.layout = options.layout, .strategy = options.strategy, .backward = options.backward};
   how.link = device_link_rate(world, how.attention.device);

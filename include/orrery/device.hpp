@@ -35,6 +35,8 @@ struct CudaDeviceInfo {
 bool has_cuda_backend();
 // The devices that this process may use; none in a build without CUDA, or on a machine without a driver.
 std::vector<CudaDeviceInfo> cuda_devices();
+// Throws ErrorCode::invalid, with the number of those there are, when this process has no such device.
+void require(Device device);
 // Whether two CUDA devices of this process are one, or joined by NVLink.
 bool joined(Device first, Device second);
 // Versions of the CUDA runtime this was built with and of the driver, "13.0" and "13.0"; "none" where there is none.

@@ -16,6 +16,7 @@ enum class ErrorCode : int {
   verification = 3,  // results differ from the float64 reference
   peer = 4,          // another rank failed, or a deadline passed
   resource = 5,      // memory, files, devices
+  interrupted = 6,   // the caller's hook ended a wait (WorldOptions::interrupted)
 };
 
 class Error : public std::runtime_error {

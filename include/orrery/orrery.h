@@ -50,7 +50,8 @@ enum {
   ORRERY_INVALID = 2,      /* bad usage, bad input, or a problem that is refused */
   ORRERY_VERIFICATION = 3, /* results differ from the float64 reference */
   ORRERY_PEER = 4,         /* another rank failed, or a deadline passed */
-  ORRERY_RESOURCE = 5      /* memory, files, devices */
+  ORRERY_RESOURCE = 5,     /* memory, files, devices */
+  ORRERY_INTERRUPTED = 6   /* the caller's hook ended a wait; no hook, no such status */
 };
 
 typedef int orrery_dtype;
@@ -107,9 +108,14 @@ typedef struct orrery_context_options {
   size_t struct_size;
   double timeout_seconds;  /* the longest a rank waits for another */
   const char* device_link; /* between devices of different processes: "nccl", "mpi" or "auto", which NULL means too */
+  /* Asked with interrupted_data about every 50 ms while a rank waits for another: anything but 0 ends the wait with
+   * ORRERY_INTERRUPTED, after which the world is not to be used for more than destroying. NULL: nobody is asked. It
+   * returns at once, calls nothing of Orrery, and where ranks are threads is asked by all of them. */
+  int (*interrupted)(void* interrupted_data);
+  void* interrupted_data;
 } orrery_context_options;
 #define ORRERY_CONTEXT_OPTIONS_INIT \
-  { sizeof(orrery_context_options), 300.0, NULL }
+  { sizeof(orrery_context_options), 300.0, NULL, NULL, NULL }
 
 /* Ranks of this process: a context for each, which its thread opens, once. Options may be NULL, here and below. */
 ORRERY_API orrery_status orrery_local_create(int world_size, const orrery_context_options* options,
@@ -240,7 +246,9 @@ ORRERY_API orrery_tensor orrery_dense(void* data, orrery_dtype dtype, int64_t ba
 /* Dense [batch, heads, tokens] of fp32, the shape of lse, as a tensor of width 1. */
 ORRERY_API orrery_tensor orrery_rows(float* data, int64_t batch, int64_t heads, int64_t tokens);
 
-/* This rank's rows, in the order of orrery_plan_positions. */
+/* This rank's rows, in the order of orrery_plan_positions. Inputs may share memory with each other, and with themselves
+ * (a stride of 0). What is written may lie between the rows of others in one allocation, but shares no byte with
+ * another tensor, with the workspace, or with itself: a bind refuses that. */
 typedef struct orrery_tensors {
   size_t struct_size;
   orrery_tensor query;      /* [batch, tokens, heads, head_dim] */
@@ -278,20 +286,33 @@ ORRERY_API float orrery_generated_value(orrery_generated tensor, uint64_t seed, 
 
 typedef struct orrery_attention orrery_attention;
 
+/* When the ranks compare, before they exchange anything, which call they are at: when the attention is made and at the
+ * first call of each pass, or at every call too, which takes a few small records through rank 0. DEFAULT is FIRST, and
+ * ALWAYS in debug builds. The same on all ranks. */
+typedef int64_t orrery_agree;
+enum { ORRERY_AGREE_DEFAULT = 0, ORRERY_AGREE_FIRST = 1, ORRERY_AGREE_ALWAYS = 2 };
+
 typedef struct orrery_attention_options {
   size_t struct_size;
   int threads;          /* that compute, in this rank, on a CPU */
   int record_steps;     /* keep every step's times for the timeline */
   orrery_device device; /* where the tensors and the workspace lie, and where this rank computes */
   /* On CUDA: */
-  int use_stream;    /* order runs on `stream`; else on a stream of Orrery's own */
+  /* Order runs on `stream`. Else on a stream of Orrery's own in order with the device's default stream, that of a
+   * thread too: a run comes after what the caller has put there, and what he puts there later comes after the run. */
+  int use_stream;
   int deterministic; /* the same bits every run; 0 lets grad_query's last bits depend on timing, for speed */
   void* stream;      /* a cudaStream_t; NULL is the default stream */
   int64_t sm_margin; /* multiprocessors that the attention kernels leave free for NCCL's; refused when it leaves none */
   int64_t portable_kernels; /* those of every CUDA device, even where its own architecture has faster ones */
+  orrery_agree agree;
+  /* How many bindings stay prepared, so that binding again to the same tensors and memory costs next to nothing; the
+   * one that was not bound for longest gives way. As many as calls are in flight, for callers that bind at each call.
+   */
+  int64_t bindings;
 } orrery_attention_options;
 #define ORRERY_ATTENTION_OPTIONS_INIT \
-  { sizeof(orrery_attention_options), 1, 0, {ORRERY_CPU, 0}, 0, 1, NULL, 0, 0 }
+  { sizeof(orrery_attention_options), 1, 0, {ORRERY_CPU, 0}, 0, 1, NULL, 0, 0, ORRERY_AGREE_DEFAULT, 8 }
 
 /* Collective: the ranks agree on the plan, which may be destroyed afterwards. */
 ORRERY_API orrery_status orrery_attention_create(orrery_context* context, const orrery_plan* plan,
@@ -302,17 +323,31 @@ ORRERY_API const char* orrery_attention_link_name(const orrery_attention* attent
 /* Which attention kernels its CUDA device runs in a pass: "hopper", "portable" or, for that dtype, "fp32"; "" on a CPU,
  * for a pass that is not planned, and for NULL. */
 ORRERY_API const char* orrery_attention_kernels(const orrery_attention* attention, orrery_pass pass);
-/* Exactly what a run needs beside the caller's tensors; 0 for NULL. */
+/* Exactly what a call needs beside the caller's tensors: kept memory, and scratch. 0 for NULL. */
 ORRERY_API size_t orrery_attention_workspace_bytes(const orrery_attention* attention);
-/* Local. Checks every shape, stride and dtype. The workspace is aligned to 64 bytes, on CUDA to 256; it and the tensors
- * stay in place until the next bind or the end of the attention. */
+/* What of it a forward run leaves for its backward run, beside out and lse; 0 where that is nothing, and for NULL.
+ * Calls that are in flight at once, as micro-batches of a pipeline, have each their own, and may share the scratch. */
+ORRERY_API size_t orrery_attention_kept_bytes(const orrery_attention* attention);
+/* Local. Checks every shape, stride, dtype and place. The workspace is aligned to 64 bytes, on CUDA to 256; it and the
+ * tensors stay in place until the next bind or the end of the attention. After a refusal nothing is bound. */
 ORRERY_API orrery_status orrery_attention_bind(orrery_attention* attention, const orrery_tensors* tensors,
                                                void* workspace, size_t workspace_bytes);
-/* Collective. On a CPU they return when the run is complete; on CUDA they put it on the stream. backward follows a
- * forward on the same tensors. After one of these has failed, other than with ORRERY_INVALID, the world is not to be
- * used for more than destroying. */
+/* The same with kept memory apart: of orrery_attention_kept_bytes, aligned alike, which the caller leaves alone from
+ * forward to backward. The workspace then needs orrery_attention_workspace_bytes less these, and any attention of this
+ * context may use it in between whose runs are ordered with these. */
+ORRERY_API orrery_status orrery_attention_bind_kept(orrery_attention* attention, const orrery_tensors* tensors,
+                                                    void* workspace, size_t workspace_bytes, void* kept,
+                                                    size_t kept_bytes);
+/* Collective. On a CPU they return when the run is complete; on CUDA they put it on the stream. After one of these has
+ * failed, other than with ORRERY_INVALID, the world is not to be used for more than destroying.
+ * backward is refused (ORRERY_INVALID, before anything runs) unless what is bound holds what a forward left: on these
+ * tensors, with this kept memory, and no run on this context wrote there since. Some plans use up their kept memory on
+ * the way back, so that a second backward needs another forward. */
 ORRERY_API orrery_status orrery_attention_forward(orrery_attention* attention);
 ORRERY_API orrery_status orrery_attention_backward(orrery_attention* attention);
+/* Local. The caller's word that what is bound holds what a forward of this plan left elsewhere: it was copied here, as
+ * from the memory of the host to which it had been moved. */
+ORRERY_API orrery_status orrery_attention_assume_forward(orrery_attention* attention);
 /* Local. Returns when all runs are complete. */
 ORRERY_API orrery_status orrery_attention_wait(orrery_attention* attention);
 
@@ -339,7 +374,8 @@ typedef struct orrery_verify_options {
   int full;     /* every row, at O(seq_len^2) in float64; else rows drawn over the whole sequence by the seed */
   int backward; /* compare gradients too, if the plan has a backward pass */
   uint64_t seed;
-  int64_t counting; /* the inputs are those of orrery_generate_counting: compare with the closed form, linear in seq_len */
+  int64_t
+      counting; /* the inputs are those of orrery_generate_counting: compare with the closed form, linear in seq_len */
 } orrery_verify_options;
 #define ORRERY_VERIFY_OPTIONS_INIT \
   { sizeof(orrery_verify_options), 0, 1, 0, 0 }
@@ -350,7 +386,7 @@ typedef struct orrery_verification {
   int64_t wrong; /* rows and keys with a result beyond its limit, or not finite; each counts once */
   double out_rel_l2, lse_max_abs;
   double dq_rel_l2, dk_rel_l2, dv_rel_l2; /* 0 without gradients */
-  int64_t keys;      /* (batch, position, KV head) rows of grad_key and grad_value compared */
+  int64_t keys;                           /* (batch, position, KV head) rows of grad_key and grad_value compared */
   int64_t nonfinite; /* rows and keys not compared: a NaN or an infinity of the inputs reaches them by the mask */
   int64_t exceeded;  /* how many of the errors are beyond their limits */
   /* The root mean square over rows of an error relative to what was summed up to the row. */

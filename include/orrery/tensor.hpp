@@ -43,6 +43,7 @@ struct TensorView {
     return static_cast<std::byte*>(data) + offset(b, t, h) * static_cast<std::int64_t>(size_of(dtype));
   }
   std::int64_t elements() const { return batch * tokens * heads * width; }
+  friend bool operator==(const TensorView&, const TensorView&) = default;
 };
 
 }  // namespace orrery

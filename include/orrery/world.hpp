@@ -17,6 +17,7 @@
 
 namespace orrery {
 
+class Ledger;      // src/core/ledger.hpp
 class Link;        // src/link/link.hpp
 class StreamLink;  // src/link/stream_link.hpp
 
@@ -25,13 +26,18 @@ struct WorldOptions {
   // What carries slices between devices of different processes: nccl, mpi (staged through host memory), or auto: nccl
   // where this build has it.
   std::string device_link = "auto";
+  // Asked about every 50 ms while a rank waits for another: true ends the wait with ErrorCode::interrupted, after which
+  // the world is good for nothing but closing. May be empty. It returns at once, calls nothing of Orrery, and where
+  // ranks are threads is asked by all of them.
+  std::function<bool()> interrupted = {};
 };
 
 enum class Reduction { sum, max };
 
 class World {
  public:
-  virtual ~World() = default;
+  World();
+  virtual ~World();
 
   virtual int rank() const = 0;
   virtual const Topology& topology() const = 0;
@@ -59,6 +65,12 @@ class World {
   //   NCCL       aborts this rank's communicators, which the others learn from NCCL or from their deadline; prints
   //              nothing, and returns
   virtual void abort(ErrorCode code, std::string_view message) noexcept = 0;
+
+  // What the runs on this world left in this rank's memory.
+  Ledger& ledger() { return *ledger_; }
+
+ private:
+  std::unique_ptr<Ledger> ledger_;
 };
 
 // The all_gather of one value or one text a rank.
@@ -68,6 +80,8 @@ std::vector<std::string> all_gather(World& world, const std::string& mine);
 // Each rank calls this with the error it met, or with nothing; when any rank met one, all ranks throw that of the
 // lowest such rank, with its code, and its message behind "rank R: ".
 void agree_no_error(World& world, const Error* mine);
+// Calls `body` on this rank and agrees on how it went. What it throws that is no Error becomes one.
+void all_or_none(World& world, const std::function<void()>& body);
 
 // True when this process was started by an MPI launcher (mpirun, srun) as one of its ranks.
 bool started_by_mpi();

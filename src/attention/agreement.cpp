@@ -1,7 +1,5 @@
 #include "attention/agreement.hpp"
 
-#include <algorithm>
-#include <array>
 #include <cstring>
 #include <sstream>
 
@@ -16,35 +14,34 @@ std::uint64_t hash(const std::string& text) {
 }
 
 void agree_on_plan(World& world, const std::string& plan_text) {
-  const std::vector<std::string> texts = all_gather(world, plan_text);
-  for (std::size_t rank = 1; rank < texts.size(); ++rank) {
-    if (texts[rank] == texts[0]) continue;
-    std::istringstream first(texts[0]), other(texts[rank]);
-    std::string ours, theirs;
-    while (ours == theirs && first >> ours && other >> theirs) {
-    }
-    refuse("the ranks were started with different arguments: rank ", rank, " has ", theirs, " where rank 0 has ", ours);
+  const std::vector<std::string> hashes = all_gather(world, std::to_string(hash(plan_text)));
+  std::size_t differs = 1;
+  while (differs < hashes.size() && hashes[differs] == hashes[0]) ++differs;
+  if (differs >= hashes.size()) return;
+  const auto rank = static_cast<std::size_t>(world.rank());
+  const std::vector<std::string> texts = all_gather(world, rank == 0 || rank == differs ? plan_text : std::string());
+  std::istringstream first(texts[0]), other(texts[differs]);
+  std::string ours, theirs;
+  while (ours == theirs && first >> ours && other >> theirs) {
   }
+  refuse("the ranks were started with different arguments: rank ", differs, " has ", theirs, " where rank 0 has ",
+         ours);
 }
 
-void agree_on_call(World& world, std::uint64_t plan_hash, std::uint64_t call, Pass pass) {
-  using Record = std::array<std::uint64_t, 3>;
-  const Record mine{plan_hash, call, pass == Pass::backward ? 1u : 0u};
-  const auto records = world.all_gather(std::as_bytes(std::span(mine)));
-  std::vector<Record> all(records.size());
+void agree_on_call(World& world, const RunName& run, const std::string& objection) {
+  std::string mine(sizeof run, '\0');
+  std::memcpy(mine.data(), &run, sizeof run);
+  const std::vector<std::string> records = all_gather(world, mine + objection);
+  RunName first;
   for (std::size_t rank = 0; rank < records.size(); ++rank) {
-    ORRERY_CHECK(records[rank].size() == sizeof(Record), "rank ", rank, " is not at a run but elsewhere");
-    std::memcpy(all[rank].data(), records[rank].data(), sizeof(Record));
+    ORRERY_CHECK(records[rank].size() >= sizeof run, "rank ", rank, " is not at a run but elsewhere");
+    RunName theirs;
+    std::memcpy(&theirs, records[rank].data(), sizeof theirs);
+    if (rank == 0) first = theirs;
+    if (theirs != first) refuse(not_the_same(static_cast<int>(rank), theirs, 0, first));
   }
-  const auto name = [](const Record& r) {
-    return concat("call ", r[1], " (", to_string(r[2] == 1 ? Pass::backward : Pass::forward), ") of plan ", std::hex,
-                  r[0]);
-  };
-  for (std::size_t rank = 1; rank < all.size(); ++rank) {
-    if (all[rank] != all[0]) {
-      refuse("the ranks are not at the same call: rank ", rank, " is at ", name(all[rank]), ", rank 0 at ",
-             name(all[0]));
-    }
+  for (std::size_t rank = 0; rank < records.size(); ++rank) {
+    if (records[rank].size() > sizeof run) refuse("rank ", rank, ": ", records[rank].substr(sizeof run));
   }
 }
 

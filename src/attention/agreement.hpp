@@ -5,7 +5,7 @@
 #include <cstdint>
 #include <string>
 
-#include "orrery/schedule.hpp"
+#include "link/run_name.hpp"
 #include "orrery/world.hpp"
 
 namespace orrery {
@@ -13,10 +13,11 @@ namespace orrery {
 std::uint64_t hash(const std::string& text);
 
 // Collective. Throws ErrorCode::invalid on all ranks, naming the first rank and field that differ from rank 0, when
-// texts of the form "name=value name=value ..." are not all the same.
+// texts of the form "name=value name=value ..." are not all the same. What travels are their hashes, and the texts of
+// these two ranks when hashes differ.
 void agree_on_plan(World& world, const std::string& plan_text);
 
-// Collective. The same for the number of the call, its pass, and the hash of the plan.
-void agree_on_call(World& world, std::uint64_t plan_hash, std::uint64_t call, Pass pass);
+// Collective. The same for the name of the run; or when a rank objects to it, with the lowest such rank's objection.
+void agree_on_call(World& world, const RunName& run, const std::string& objection);
 
 }  // namespace orrery

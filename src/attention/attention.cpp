@@ -1,13 +1,17 @@
 #include "orrery/attention.hpp"
 
+#include <algorithm>
+#include <list>
 #include <optional>
 #include <string>
 #include <utility>
 
 #include "attention/agreement.hpp"
+#include "attention/tensors.hpp"
 #include "backend/cuda/cuda_backend.hpp"
 #include "backend/host/host_backend.hpp"
 #include "backend/trace/recorder.hpp"
+#include "core/ledger.hpp"
 #include "link/stream_link.hpp"
 #include "orrery/check.hpp"
 #include "orrery/error.hpp"
@@ -17,62 +21,63 @@ namespace orrery {
 namespace {
 
 #ifdef NDEBUG
-constexpr bool kAlwaysProve = false;
+constexpr bool kDebugBuild = false;
 #else
-constexpr bool kAlwaysProve = true;
+constexpr bool kDebugBuild = true;
 #endif
 
 constexpr std::size_t kDeviceAlignment = 256;  // what every allocator of device memory keeps
 
-// The caller's tensor for each component of an input or output buffer.
-BufferMemory callers(const Buffer& buffer, const AttentionTensors& t) {
-  switch (buffer.kind) {
-    case BufferKind::query:
-      return {t.query};
-    case BufferKind::key_value:
-      return {t.key, t.value};
-    case BufferKind::output:
-      return {t.out, t.lse};
-    case BufferKind::grad_output:
-      return {t.grad_out};
-    case BufferKind::grad_query:
-      return {t.grad_query};
-    case BufferKind::grad_key_value:
-      return {t.grad_key, t.grad_value};
-    default:
-      fail(ErrorCode::bug, "no tensor of the caller's is a ", to_string(buffer.kind));
-  }
-}
-
-void check_tensor(std::string_view name, const TensorView& t, const Buffer& buffer, const Component& c,
-                  std::int64_t batch) {
-  const auto shape = [](auto b, auto n, auto h, auto w) { return concat("[", b, ", ", n, ", ", h, ", ", w, "]"); };
-  if (t.batch != batch || t.tokens != buffer.tokens || t.heads != buffer.heads || t.width != c.width) {
-    refuse(name, " is ", shape(t.batch, t.tokens, t.heads, t.width), "; this rank's shard is ",
-           shape(batch, buffer.tokens, buffer.heads, c.width));
-  }
-  if (t.dtype != c.dtype) refuse(name, " is ", to_string(t.dtype), "; the plan takes ", to_string(c.dtype));
-  if (t.elements() > 0 && t.data == nullptr) refuse(name, " has no data");
-  if (t.elements() > 0 && (t.batch_stride < 0 || t.token_stride < 0 || t.head_stride < 0)) {
-    refuse(name, " has a negative stride");
-  }
-}
-
-struct PassRunner {
-  PassRunner(const AttentionProblem& problem, RankProgram rank_program)
+// What a pass is, whatever it is bound to.
+struct PassProgram {
+  PassProgram(const AttentionProblem& problem, RankProgram rank_program)
       : program(std::move(rank_program)), dependencies(program) {
     validate(program, problem);
   }
 
   RankProgram program;
   Dependencies dependencies;
-  std::unique_ptr<Backend> backend;
-  cuda::CudaBackend* on_device = nullptr;  // the backend, when that is what it is
-  std::optional<trace::Recorder> recorder;
-  bool ran = false;
   std::size_t table_bytes = 0;  // on CUDA
   std::string_view kernels;     // on CUDA
+  bool writes_kept = false;
+  bool agreed = false;  // the ranks have met at a call of it
 };
+
+// A pass on the tensors and memory of one binding.
+struct BoundPass {
+  std::unique_ptr<Backend> backend;
+  host::HostBackend* on_host = nullptr;    // the backend, when that is what it is
+  cuda::CudaBackend* on_device = nullptr;  // the same
+  std::optional<trace::Recorder> recorder;
+  Ledger::Entry tables;  // on CUDA: where they lie
+  bool ran = false, awaited = true;
+};
+
+struct Memory {
+  std::span<std::byte> scratch, kept;
+};
+
+struct Binding {
+  AttentionTensors tensors;
+  Memory memory;
+  Ledger::Entry left;  // what a forward run leaves for its backward run
+  BoundPass forward, backward;
+};
+
+bool same(std::span<std::byte> a, std::span<std::byte> b) {
+  return a.data() == b.data() && a.size() == b.size();
+}
+
+bool writes_kept(const RankProgram& program) {
+  bool writes = false;
+  for (const Step& step : program.steps) {
+    for_each_access(step, [&](const Access& access) {
+      const Buffer& buffer = program.buffers[static_cast<std::size_t>(access.slice.buffer)];
+      writes = writes || (buffer.role == BufferRole::kept && access.mode != AccessMode::read);
+    });
+  }
+  return writes;
+}
 
 }  // namespace
 
@@ -80,122 +85,208 @@ struct Attention::Impl {
   World& world;
   Plan plan;
   AttentionOptions options;
-  ThreadPool pool;
+  Agree agree;
   std::uint64_t plan_hash;
-  std::uint64_t calls = 0;
+  std::uint64_t owner;  // in the world's ledger
+  std::optional<ThreadPool> pool;
   cuda::OwnStream own_stream;  // on CUDA, without one of the caller's
-  std::optional<PassRunner> forward, backward;
+  std::optional<PassProgram> forward, backward;
   StreamLink* link = nullptr;  // on CUDA
   std::optional<Arena> arena;
-  std::size_t table_bytes = 0, scratch_bytes = 0;  // of all passes, and of the one that needs most
+  std::size_t table_bytes = 0, run_bytes = 0;  // of all passes, and of the one that needs most
+  std::list<Binding> bindings;                 // the one bound last comes first
+  bool bound = false;
 
   Impl(World& w, Plan p, const AttentionOptions& o)
-      : world(w), plan(std::move(p)), options(o), pool(o.threads), plan_hash(hash(plan.text())) {
-    agree_on_plan(world, concat(plan.text(), " device=", to_string(options.device.kind)));
-    // Opening a link is collective, so nobody stays away who has something to object: that comes after.
-    if (on_cuda() && has_cuda_backend()) link = &world.stream_link(options.device);
-    std::optional<Error> error;
-    try {
-      build();
-    } catch (const Error& e) {
-      error = e;
-    }
-    agree_no_error(world, error ? &*error : nullptr);
+      : world(w),
+        plan(std::move(p)),
+        options(o),
+        agree(o.agree.value_or(kDebugBuild ? Agree::always : Agree::first)),
+        plan_hash(hash(plan.text())),
+        owner(world.ledger().new_owner()) {
+    agree_on_plan(world, concat(plan.text(), " device=", to_string(options.device.kind),
+                                " agree=", agree == Agree::first ? "first" : "always"));
+    // Opening a link is collective, so nobody comes to it who has something to object.
+    all_or_none(world, [&] { check_options(); });
+    all_or_none(world, [&] {
+      if (on_cuda()) link = &world.stream_link(options.device);
+    });
+    all_or_none(world, [&] { build(); });
   }
+  ~Impl() { world.ledger().forget(owner); }
 
   bool on_cuda() const { return options.device.kind == DeviceKind::cuda; }
 
-  void build() {
-    if (on_cuda()) {
-      const int device = options.device.index;
-      std::string reason = cuda::refuses(plan.problem);
-      if (reason.empty()) reason = cuda::refuses_margin(options.sm_margin, device);
-      if (reason.empty() && plan.options.backward) {
-        reason = cuda::refuses_backward(plan.problem, options.portable_kernels, device);
-      }
-      if (!reason.empty()) refuse(reason);
-      if (!options.stream) own_stream = cuda::open_stream(options.device.index);
-    }
+  void check_options() {
     if (plan.topology.world_size != world.world_size()) {
       refuse("the plan is for ", plan.topology.world_size, " ranks, the world has ", world.world_size());
     }
-    if (kAlwaysProve && world.rank() == 0) {
+    if (options.bindings < 1) refuse(options.bindings, " bindings that stay prepared; at least 1");
+    pool.emplace(options.threads);
+    if (!on_cuda()) return;
+    const int device = options.device.index;
+    std::string reason = cuda::refuses(plan.problem);
+    if (reason.empty()) require(options.device);
+    if (reason.empty()) reason = cuda::refuses_margin(options.sm_margin, device);
+    if (reason.empty() && plan.options.backward) {
+      reason = cuda::refuses_backward(plan.problem, options.portable_kernels, device);
+    }
+    if (!reason.empty()) refuse(reason);
+  }
+
+  void build() {
+    if (on_cuda() && !options.stream) own_stream = cuda::open_stream(options.device.index);
+    if (kDebugBuild && world.rank() == 0) {
       const auto findings = check(plan, {.planned = !on_cuda(), .fused = on_cuda()});
       if (!findings.empty()) fail(ErrorCode::bug, "the plan is not proved: ", to_text(findings.front()));
     }
-    std::vector<const RankProgram*> programs;
-    const auto add = [&](std::optional<PassRunner>& runner, Pass pass) {
+    const auto add = [&](std::optional<PassProgram>& of_pass, Pass pass) {
       RankProgram program = plan.program(world.rank(), pass);
       if (on_cuda()) program = fuse(program);
-      runner.emplace(plan.problem, std::move(program));
-      programs.push_back(&runner->program);
+      of_pass.emplace(plan.problem, std::move(program));
+      of_pass->writes_kept = writes_kept(of_pass->program);
       cuda::ScratchBytes bytes;
       if (on_cuda()) {
-        bytes = cuda::scratch_bytes(plan.problem, runner->program, *link);
-        runner->kernels = cuda::kernels_of(plan.problem, pass, options.portable_kernels, options.device.index);
+        bytes = cuda::scratch_bytes(plan.problem, of_pass->program, *link);
+        of_pass->kernels = cuda::kernels_of(plan.problem, pass, options.portable_kernels, options.device.index);
       } else {
-        bytes.run = host::HostBackend::scratch_bytes(plan.problem, runner->program, options.threads);
+        bytes.run = host::HostBackend::scratch_bytes(plan.problem, of_pass->program, options.threads);
       }
-      runner->table_bytes = bytes.tables;
+      of_pass->table_bytes = bytes.tables;
       table_bytes += bytes.tables;
-      scratch_bytes = std::max(scratch_bytes, bytes.run);
+      run_bytes = std::max(run_bytes, bytes.run);
     };
     add(forward, Pass::forward);
     if (plan.options.backward) add(backward, Pass::backward);
-    arena.emplace(plan.problem, programs);
+    arena.emplace(plan.problem, programs());
+  }
+
+  std::vector<const RankProgram*> programs() const {
+    std::vector<const RankProgram*> all = {&forward->program};
+    if (backward) all.push_back(&backward->program);
+    return all;
   }
 
   std::size_t alignment() const { return on_cuda() ? kDeviceAlignment : kAlignment; }
-  // Aligned behind the arena lie the tables of each pass, then the scratch that they share.
-  std::size_t tables_offset() const { return (arena->bytes() + alignment() - 1) / alignment() * alignment(); }
-  std::size_t scratch_offset() const { return tables_offset() + table_bytes; }
-  std::size_t workspace_bytes() const { return scratch_offset() + scratch_bytes; }
+  std::size_t rounded(std::size_t bytes) const { return (bytes + alignment() - 1) / alignment() * alignment(); }
+  std::size_t kept_bytes() const { return rounded(arena->kept_bytes()); }
+  // In the scratch, aligned behind the arena, lie the tables of each pass, then what runs share.
+  std::size_t tables_offset() const { return rounded(arena->bytes()); }
+  std::size_t run_offset() const { return tables_offset() + table_bytes; }
+  std::size_t scratch_bytes() const { return run_offset() + run_bytes; }
 
-  void bind(std::optional<PassRunner>& runner, std::size_t index, const AttentionTensors& tensors,
-            std::span<std::byte> workspace) {
-    std::vector<BufferMemory> memory;
-    for (std::size_t i = 0; i < runner->program.buffers.size(); ++i) {
-      const Buffer& buffer = runner->program.buffers[i];
-      if (buffer.role == BufferRole::workspace || buffer.role == BufferRole::kept) {
-        memory.push_back(arena->place(index, static_cast<int>(i), workspace.data()));
-        continue;
-      }
-      memory.push_back(callers(buffer, tensors));
-      const auto parts = components(buffer, plan.problem.head_dim);
-      for (std::size_t c = 0; c < parts.size(); ++c) {
-        const TensorView& tensor = memory.back()[c];
-        check_tensor(parts[c].name, tensor, buffer, parts[c], plan.problem.batch);
-        if (!on_cuda()) continue;
-        const std::string reason = cuda::refuses(tensor);
-        if (!reason.empty()) refuse(parts[c].name, ": ", reason);
-      }
+  void check_memory(std::string_view name, std::span<std::byte> memory, std::size_t needed) const {
+    if (memory.size() < needed) refuse("the ", name, " has ", memory.size(), " bytes; ", needed, " are needed");
+    if (reinterpret_cast<std::uintptr_t>(memory.data()) % alignment() != 0) {
+      refuse("the ", name, " is not aligned to ", alignment(), " bytes");
     }
-    runner->recorder.reset();
-    runner->ran = false;
-    const std::span<std::byte> scratch = workspace.subspan(scratch_offset());
-    if (on_cuda()) {
-      const std::size_t tables = tables_offset() + (index == 0 ? 0 : forward->table_bytes);
-      auto backend = cuda::make_cuda_backend(
-          plan.problem, runner->program, runner->dependencies, std::move(memory),
-          {workspace.subspan(tables, runner->table_bytes), scratch}, *link,
-          {options.device.index, options.stream ? *options.stream : own_stream.get(), options.deterministic,
-           world.timeout_seconds(), options.sm_margin, options.portable_kernels});
-      runner->on_device = backend.get();
-      runner->backend = std::move(backend);
-    } else {
-      runner->backend =
-          std::make_unique<host::HostBackend>(plan.problem, runner->program, runner->dependencies, std::move(memory),
-                                              scratch, world.link(), pool, world.timeout_seconds());
-    }
-    runner->recorder.emplace(plan.problem, runner->program, *runner->backend);
   }
 
-  void run(std::optional<PassRunner>& runner, Pass pass) {
-    if (!runner) refuse("this plan has no ", to_string(pass), " pass");
-    if (!runner->recorder) refuse("no tensors are bound");
-    agree_on_call(world, plan_hash, calls++, pass);
-    runner->ran = true;
-    Executor(runner->program, *runner->recorder).run();
+  // What was bound like this before is still prepared; only what the caller may have changed meanwhile is done again.
+  void bind(const AttentionTensors& tensors, const Memory& memory) {
+    bound = false;
+    const NamedMemory named[] = {{"the workspace", memory.scratch}, {"the kept memory", memory.kept}};
+    check_tensors(plan.problem, programs(), tensors, named, options.device);
+    const auto known = std::find_if(bindings.begin(), bindings.end(), [&](const Binding& one) {
+      return one.tensors == tensors && same(one.memory.scratch, memory.scratch) && same(one.memory.kept, memory.kept);
+    });
+    if (known != bindings.end()) {
+      bindings.splice(bindings.begin(), bindings, known);
+    } else {
+      while (bindings.size() >= static_cast<std::size_t>(options.bindings)) bindings.pop_back();
+      prepare(tensors, memory);
+    }
+    Binding& now = bindings.front();
+    if (on_cuda()) put_tables(now.forward);
+    if (on_cuda() && backward) put_tables(now.backward);
+    world.ledger().reserve(3);  // the tables of both passes, and what a forward run leaves
+    bound = true;
+  }
+
+  void prepare(const AttentionTensors& t, const Memory& memory) {
+    Binding fresh{t, memory, {owner, {t.query, t.key, t.value, t.out, t.lse, bytes_view(memory.kept)}}, {}, {}};
+    prepare(fresh, fresh.forward, *forward, 0);
+    if (backward) prepare(fresh, fresh.backward, *backward, 1);
+    bindings.push_front(std::move(fresh));
+  }
+
+  void prepare(const Binding& binding, BoundPass& pass, const PassProgram& of_pass, std::size_t index) {
+    std::vector<BufferMemory> memory;
+    for (std::size_t i = 0; i < of_pass.program.buffers.size(); ++i) {
+      const Buffer& buffer = of_pass.program.buffers[i];
+      const bool plans = buffer.role == BufferRole::workspace || buffer.role == BufferRole::kept;
+      memory.push_back(
+          plans ? arena->place(index, static_cast<int>(i), binding.memory.scratch.data(), binding.memory.kept.data())
+                : callers(buffer, binding.tensors));
+    }
+    const std::span<std::byte> scratch = binding.memory.scratch.subspan(run_offset());
+    if (on_cuda()) {
+      const std::span<std::byte> tables = binding.memory.scratch.subspan(
+          tables_offset() + (index == 0 ? 0 : forward->table_bytes), of_pass.table_bytes);
+      auto backend = cuda::make_cuda_backend(
+          plan.problem, of_pass.program, of_pass.dependencies, std::move(memory), {tables, scratch}, *link,
+          {options.device.index, options.stream ? *options.stream : own_stream.get(), !options.stream,
+           options.deterministic, world.timeout_seconds(), options.sm_margin, options.portable_kernels});
+      pass.tables = {owner, {bytes_view(tables)}};
+      pass.on_device = backend.get();
+      pass.backend = std::move(backend);
+    } else {
+      auto backend =
+          std::make_unique<host::HostBackend>(plan.problem, of_pass.program, of_pass.dependencies, std::move(memory),
+                                              scratch, world.link(), *pool, world.timeout_seconds());
+      pass.on_host = backend.get();
+      pass.backend = std::move(backend);
+    }
+    pass.recorder.emplace(plan.problem, of_pass.program, *pass.backend);
+  }
+
+  void put_tables(BoundPass& pass) {
+    pass.on_device->put_tables();
+    world.ledger().overwrite(pass.tables.memory.front());
+    world.ledger().note(pass.tables);
+  }
+
+  std::string objection(Pass pass) const {
+    if (!bound) return "no tensors are bound";
+    if (pass == Pass::forward || world.ledger().holds(bindings.front().left)) return "";
+    return "there is no forward run for this backward run: none ran on these tensors with this kept memory, or another "
+           "run has written over what it left";
+  }
+
+  void run(std::optional<PassProgram>& of_pass, Pass pass) {
+    if (!of_pass) refuse("this plan has no ", to_string(pass), " pass");
+    const RunName name{plan_hash, world.ledger().runs(), pass == Pass::backward ? 1u : 0u};
+    const std::string objects = objection(pass);
+    if (agree == Agree::always || !of_pass->agreed) {
+      agree_on_call(world, name, objects);
+      of_pass->agreed = true;
+    } else if (!objects.empty()) {
+      refuse(objects);
+    }
+    world.ledger().count_run();
+    Binding& now = bindings.front();
+    BoundPass& here = pass == Pass::forward ? now.forward : now.backward;
+    if (on_cuda() && !world.ledger().holds(here.tables)) put_tables(here);  // another attention shares the scratch
+    note_writes(now, *of_pass);
+    here.ran = true;
+    here.awaited = false;
+    here.on_device != nullptr ? here.on_device->name_run(name) : here.on_host->name_run(name);
+    Executor(of_pass->program, *here.recorder).run();
+    if (pass == Pass::forward) world.ledger().note(now.left);
+  }
+
+  // Before a run, so that one that fails leaves nothing that seems whole.
+  void note_writes(const Binding& binding, const PassProgram& of_pass) {
+    Ledger& ledger = world.ledger();
+    const AttentionTensors& t = binding.tensors;
+    ledger.overwrite(bytes_view(binding.memory.scratch.first(tables_offset())));
+    ledger.overwrite(bytes_view(binding.memory.scratch.subspan(run_offset())));
+    if (of_pass.writes_kept) ledger.overwrite(bytes_view(binding.memory.kept));
+    if (of_pass.program.pass == Pass::forward) {
+      for (const TensorView& written : {t.out, t.lse}) ledger.overwrite(written);
+    } else {
+      for (const TensorView& written : {t.grad_query, t.grad_key, t.grad_value}) ledger.overwrite(written);
+    }
   }
 };
 
@@ -209,9 +300,9 @@ const Plan& Attention::plan() const {
 }
 
 const RankProgram& Attention::program(Pass pass) const {
-  const auto& runner = pass == Pass::forward ? impl_->forward : impl_->backward;
-  if (!runner) refuse("this plan has no ", to_string(pass), " pass");
-  return runner->program;
+  const auto& of_pass = pass == Pass::forward ? impl_->forward : impl_->backward;
+  if (!of_pass) refuse("this plan has no ", to_string(pass), " pass");
+  return of_pass->program;
 }
 
 std::string_view Attention::link_name() const {
@@ -219,23 +310,28 @@ std::string_view Attention::link_name() const {
 }
 
 std::string_view Attention::kernels(Pass pass) const {
-  const auto& runner = pass == Pass::forward ? impl_->forward : impl_->backward;
-  return runner ? runner->kernels : "";
+  const auto& of_pass = pass == Pass::forward ? impl_->forward : impl_->backward;
+  return of_pass ? of_pass->kernels : "";
 }
 
 std::size_t Attention::workspace_bytes() const {
-  return impl_->workspace_bytes();
+  return impl_->kept_bytes() + impl_->scratch_bytes();
+}
+std::size_t Attention::kept_bytes() const {
+  return impl_->kept_bytes();
 }
 
 void Attention::bind(const AttentionTensors& tensors, std::span<std::byte> workspace) {
-  if (workspace.size() < workspace_bytes()) {
-    refuse("the workspace has ", workspace.size(), " bytes; ", workspace_bytes(), " are needed");
-  }
-  if (reinterpret_cast<std::uintptr_t>(workspace.data()) % impl_->alignment() != 0) {
-    refuse("the workspace is not aligned to ", impl_->alignment(), " bytes");
-  }
-  impl_->bind(impl_->forward, 0, tensors, workspace);
-  if (impl_->backward) impl_->bind(impl_->backward, 1, tensors, workspace);
+  impl_->bound = false;
+  impl_->check_memory("workspace", workspace, workspace_bytes());
+  impl_->bind(tensors, {workspace.subspan(kept_bytes(), impl_->scratch_bytes()), workspace.first(kept_bytes())});
+}
+
+void Attention::bind(const AttentionTensors& tensors, std::span<std::byte> workspace, std::span<std::byte> kept) {
+  impl_->bound = false;
+  impl_->check_memory("workspace", workspace, impl_->scratch_bytes());
+  impl_->check_memory("kept memory", kept, kept_bytes());
+  impl_->bind(tensors, {workspace.first(impl_->scratch_bytes()), kept.first(kept_bytes())});
 }
 
 void Attention::forward() {
@@ -245,19 +341,30 @@ void Attention::backward() {
   impl_->run(impl_->backward, Pass::backward);
 }
 
+void Attention::assume_forward() {
+  if (!impl_->bound) refuse("no tensors are bound");
+  impl_->world.ledger().note(impl_->bindings.front().left);
+}
+
 void Attention::wait() {
-  for (const auto* runner : {&impl_->forward, &impl_->backward}) {
-    if (*runner && (*runner)->on_device != nullptr && (*runner)->ran) (*runner)->on_device->wait();
+  for (Binding& binding : impl_->bindings) {
+    for (BoundPass* pass : {&binding.forward, &binding.backward}) {
+      if (pass->on_device == nullptr || pass->awaited) continue;
+      pass->on_device->wait();
+      pass->awaited = true;
+    }
   }
 }
 
 Timeline Attention::timeline(Pass pass) const {
-  const auto& runner = pass == Pass::forward ? impl_->forward : impl_->backward;
-  if (!runner || !runner->recorder) refuse("nothing has run");
-  if (runner->on_device == nullptr) return runner->recorder->timeline(impl_->options.record_steps);
-  runner->on_device->wait();
-  Timeline timeline = runner->recorder->timeline(impl_->options.record_steps);
-  timeline.seconds = runner->on_device->seconds();
+  if (!impl_->bound) refuse("nothing has run");
+  const Binding& now = impl_->bindings.front();
+  const BoundPass& here = pass == Pass::forward ? now.forward : now.backward;
+  if (!here.ran) refuse("nothing has run");
+  if (here.on_device == nullptr) return here.recorder->timeline(impl_->options.record_steps);
+  here.on_device->wait();
+  Timeline timeline = here.recorder->timeline(impl_->options.record_steps);
+  timeline.seconds = here.on_device->seconds();
   return timeline;
 }
 

@@ -44,12 +44,22 @@ AttentionTensors views_of(const orrery_tensors* tensors) {
 }
 
 AttentionOptions options_of(const orrery_attention_options* options) {
-  constexpr int kMostThreads = 1024, kMostMargin = std::numeric_limits<int>::max();
+  constexpr int kMostThreads = 1024, kMostMargin = std::numeric_limits<int>::max(), kMostBindings = 1 << 20;
   const orrery_attention_options defaults = ORRERY_ATTENTION_OPTIONS_INIT;
   const orrery_attention_options given = read(options, defaults, "options");
   if (given.threads < 1 || given.threads > kMostThreads) refuse(given.threads, " threads; 1 to ", kMostThreads);
   if (given.sm_margin < 0 || given.sm_margin > kMostMargin) refuse("an SM margin of ", given.sm_margin);
+  if (given.agree < ORRERY_AGREE_DEFAULT || given.agree > ORRERY_AGREE_ALWAYS) {
+    refuse("there is no way to agree ", given.agree);
+  }
+  if (given.bindings < 1 || given.bindings > kMostBindings) {
+    refuse(given.bindings, " bindings that stay prepared; 1 to ", kMostBindings);
+  }
   AttentionOptions known;
+  if (given.agree != ORRERY_AGREE_DEFAULT) {
+    known.agree = given.agree == ORRERY_AGREE_FIRST ? Agree::first : Agree::always;
+  }
+  known.bindings = static_cast<int>(given.bindings);
   known.threads = given.threads;
   known.record_steps = given.record_steps != 0;
   known.device = device_of(given.device);
@@ -70,6 +80,21 @@ template <typename Body>
 orrery_status on(orrery_attention* attention, const Body& body) {
   if (attention == nullptr) return ORRERY_INVALID;
   return guarded(ToRank{*attention->rank}, body);
+}
+
+std::span<std::byte> memory_of(void* memory, std::size_t bytes, std::string_view name) {
+  if (bytes > 0) require(memory, name);
+  return {static_cast<std::byte*>(memory), bytes};
+}
+
+template <typename Bind>
+orrery_status bind(orrery_attention* attention, const orrery_tensors* tensors, const Bind& to) {
+  return on(attention, [&] {
+    attention->bound.reset();
+    const AttentionTensors views = views_of(tensors);
+    to(views);
+    attention->bound = views;
+  });
 }
 
 }  // namespace
@@ -100,8 +125,7 @@ orrery_status generate_rows(orrery_context* context, const orrery_plan* plan, or
     }
     const TensorView view = view_of(*into);
     if (view.elements() > 0) require(view.data, "the tensor's data");
-    generate(view, generated_of(tensor), seed, plan->plan.layout.shard(world.rank()), device_of(device),
-             recipe);
+    generate(view, generated_of(tensor), seed, plan->plan.layout.shard(world.rank()), device_of(device), recipe);
   });
 }
 
@@ -154,14 +178,22 @@ size_t orrery_attention_workspace_bytes(const orrery_attention* attention) {
   return attention == nullptr ? 0 : attention->attention.workspace_bytes();
 }
 
+size_t orrery_attention_kept_bytes(const orrery_attention* attention) {
+  return attention == nullptr ? 0 : attention->attention.kept_bytes();
+}
+
 orrery_status orrery_attention_bind(orrery_attention* attention, const orrery_tensors* tensors, void* workspace,
                                     size_t workspace_bytes) {
-  return on(attention, [&] {
-    attention->bound.reset();
-    const AttentionTensors views = views_of(tensors);
-    if (workspace_bytes > 0) require(workspace, "workspace");
-    attention->attention.bind(views, {static_cast<std::byte*>(workspace), workspace_bytes});
-    attention->bound = views;
+  return bind(attention, tensors, [&](const AttentionTensors& views) {
+    attention->attention.bind(views, memory_of(workspace, workspace_bytes, "workspace"));
+  });
+}
+
+orrery_status orrery_attention_bind_kept(orrery_attention* attention, const orrery_tensors* tensors, void* workspace,
+                                         size_t workspace_bytes, void* kept, size_t kept_bytes) {
+  return bind(attention, tensors, [&](const AttentionTensors& views) {
+    attention->attention.bind(views, memory_of(workspace, workspace_bytes, "workspace"),
+                              memory_of(kept, kept_bytes, "kept"));
   });
 }
 
@@ -171,6 +203,10 @@ orrery_status orrery_attention_forward(orrery_attention* attention) {
 
 orrery_status orrery_attention_backward(orrery_attention* attention) {
   return on(attention, [&] { attention->attention.backward(); });
+}
+
+orrery_status orrery_attention_assume_forward(orrery_attention* attention) {
+  return on(attention, [&] { attention->attention.assume_forward(); });
 }
 
 orrery_status orrery_attention_wait(orrery_attention* attention) {

@@ -141,6 +141,7 @@ static_assert(ORRERY_BUG == static_cast<int>(ErrorCode::bug) &&
               ORRERY_INVALID == static_cast<int>(ErrorCode::invalid) &&
               ORRERY_VERIFICATION == static_cast<int>(ErrorCode::verification) &&
               ORRERY_PEER == static_cast<int>(ErrorCode::peer) &&
-              ORRERY_RESOURCE == static_cast<int>(ErrorCode::resource));
+              ORRERY_RESOURCE == static_cast<int>(ErrorCode::resource) &&
+              ORRERY_INTERRUPTED == static_cast<int>(ErrorCode::interrupted));
 
 }  // namespace orrery::c_api

@@ -12,7 +12,11 @@ namespace {
 WorldOptions options_of(const orrery_context_options* options) {
   const orrery_context_options defaults = ORRERY_CONTEXT_OPTIONS_INIT;
   const orrery_context_options given = read(options, defaults, "options");
-  return {.timeout_seconds = given.timeout_seconds, .device_link = text_or(given.device_link, "auto")};
+  WorldOptions known{.timeout_seconds = given.timeout_seconds, .device_link = text_or(given.device_link, "auto")};
+  if (given.interrupted != nullptr) {
+    known.interrupted = [ask = given.interrupted, data = given.interrupted_data] { return ask(data) != 0; };
+  }
+  return known;
 }
 
 template <typename Open>
@@ -25,7 +29,7 @@ orrery_status open_context(orrery_context** context, const ToBuffer& tell, const
 }
 
 ErrorCode code_of(orrery_status status) {
-  return status >= ORRERY_BUG && status <= ORRERY_RESOURCE ? static_cast<ErrorCode>(status) : ErrorCode::bug;
+  return status >= ORRERY_BUG && status <= ORRERY_INTERRUPTED ? static_cast<ErrorCode>(status) : ErrorCode::bug;
 }
 
 }  // namespace

@@ -40,6 +40,10 @@ std::vector<CudaDeviceInfo> cuda_devices() {
   return devices;
 }
 
+void require(Device device) {
+  if (device.kind == DeviceKind::cuda) static_cast<void>(device::DeviceGuard(device.index));
+}
+
 bool joined(Device first, Device second) {
   if (first == second) return true;
   int atomics = 0;  // which devices have on each other's memory over NVLink, not over PCIe

@@ -2,6 +2,7 @@
 #include <cstring>
 
 #include "device/cuda_runtime.hpp"
+#include "device/placement.hpp"
 #include "orrery/device.hpp"
 #include "orrery/error.hpp"
 
@@ -17,6 +18,9 @@ bool has_cuda_backend() {
 }
 std::vector<CudaDeviceInfo> cuda_devices() {
   return {};
+}
+void require(Device device) {
+  if (device.kind == DeviceKind::cuda) refuse(kSentence);
 }
 bool joined(Device first, Device second) {
   return first == second;
@@ -49,6 +53,10 @@ void DeviceStream::replay() const {}
 void DeviceStream::synchronize() const {}
 
 namespace device {
+
+std::string misplaced(const void*, Device) {
+  return "";
+}
 
 std::byte* allocate(int, std::size_t) {
   refuse(kSentence);

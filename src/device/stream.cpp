@@ -1,12 +1,21 @@
 #include "device/stream.hpp"
 
 #include "device/check.hpp"
+#include "orrery/error.hpp"
 
 namespace orrery::device {
 
 DeviceGuard::DeviceGuard(int device) : previous_(device) {
   ORRERY_CUDA_CHECK(cudaGetDevice(&previous_));
-  if (previous_ != device) ORRERY_CUDA_CHECK(cudaSetDevice(device));
+  if (previous_ == device) return;
+  const cudaError_t error = cudaSetDevice(device);
+  if (error == cudaErrorInvalidDevice) {
+    cudaGetLastError();
+    int count = 0;
+    ORRERY_CUDA_CHECK(cudaGetDeviceCount(&count));
+    refuse("there is no CUDA device ", device, "; this process may use ", count, ", numbered from 0");
+  }
+  check(error, "cudaSetDevice");
 }
 
 DeviceGuard::~DeviceGuard() {

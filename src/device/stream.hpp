@@ -11,7 +11,7 @@ namespace orrery::device {
 // Makes a device current for this thread as long as it lives.
 class DeviceGuard {
  public:
-  explicit DeviceGuard(int device);
+  explicit DeviceGuard(int device);  // throws ErrorCode::invalid when there is no such device
   ~DeviceGuard();
   DeviceGuard(const DeviceGuard&) = delete;
   DeviceGuard& operator=(const DeviceGuard&) = delete;

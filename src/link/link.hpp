@@ -11,6 +11,8 @@
 #include <memory>
 #include <vector>
 
+#include "link/run_name.hpp"
+
 namespace orrery {
 
 // Memory to send from or receive into: counts[0] x counts[1] x counts[2] runs of `run_bytes`, strides in bytes. Sender
@@ -49,8 +51,9 @@ class LinkSession {
   virtual ~LinkSession() = default;
 
   // A run starts every exchange once, in order of index, or is abandoned after an error. begin_run() forgets the last
-  // run.
-  virtual void begin_run() = 0;
+  // run. Messages of ranks whose runs have different names do not meet: a wait throws ErrorCode::peer, naming both.
+  virtual void begin_run(const RunName& run) = 0;
+  void begin_run() { begin_run({}); }
   virtual void start(int exchange) = 0;  // returns at once
   virtual bool done(int exchange) = 0;
   // Returns when the exchange is complete. Throws ErrorCode::peer when it has waited timeout_seconds, with the peer,

@@ -19,7 +19,9 @@ class StreamSession {
   virtual ~StreamSession() = default;
 
   // A run starts every exchange once, in order of index, or is abandoned after an error.
-  virtual void begin_run() = 0;
+  // Whether a link compares the names of its peers' runs before it moves their messages, the link says.
+  virtual void begin_run(const RunName& run) = 0;
+  void begin_run() { begin_run({}); }
   // Puts the exchange behind `ready`, an event recorded by the caller that stands for all computation it depends on,
   // and behind the exchanges in its `after`. Does not wait for peers.
   virtual void start(int exchange, device::EventHandle ready) = 0;

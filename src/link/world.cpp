@@ -1,8 +1,15 @@
 #include "orrery/world.hpp"
 
 #include <cstring>
+#include <new>
+#include <optional>
+
+#include "core/ledger.hpp"
 
 namespace orrery {
+
+World::World() : ledger_(std::make_unique<Ledger>()) {}
+World::~World() = default;
 
 std::vector<double> all_gather(World& world, double mine) {
   std::vector<double> all;
@@ -30,6 +37,20 @@ void agree_no_error(World& world, const Error* mine) {
     if (records[rank].empty()) continue;
     fail(static_cast<ErrorCode>(records[rank][0]), "rank ", rank, ": ", records[rank].substr(1));
   }
+}
+
+void all_or_none(World& world, const std::function<void()>& body) {
+  std::optional<Error> met;
+  try {
+    body();
+  } catch (const Error& error) {
+    met = error;
+  } catch (const std::bad_alloc&) {
+    met = Error(ErrorCode::resource, "out of memory");
+  } catch (const std::exception& error) {
+    met = Error(ErrorCode::bug, error.what());
+  }
+  agree_no_error(world, met ? &*met : nullptr);
 }
 
 }  // namespace orrery

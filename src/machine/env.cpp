@@ -44,6 +44,7 @@ Env Env::read() {
   env.check = read_choice("ORRERY_CHECK", "1", "0", env.check);
   env.portable_kernels = read_choice("ORRERY_KERNELS", "portable", "best", env.portable_kernels);
   env.launcher = read_choice("ORRERY_LAUNCHER", "auto", "none", env.launcher);
+  if (std::getenv("ORRERY_AGREE") != nullptr) env.agree_always = read_choice("ORRERY_AGREE", "always", "first", false);
   return env;
 }
 

@@ -21,11 +21,74 @@ static void attention_of_16_bits(orrery_context* context, void* data) {
   run_attention(context, &problem, *(const orrery_device*)data);
 }
 
+static void bind_kept(orrery_context* context, orrery_attention* attention, const shard* s, void* scratch, void* kept) {
+  const size_t kept_bytes = orrery_attention_kept_bytes(attention);
+  CHECK_OK(context,
+           orrery_attention_bind_kept(attention, &s->tensors, scratch,
+                                      orrery_attention_workspace_bytes(attention) - kept_bytes, kept, kept_bytes));
+}
+
+static void gradients_are_right(orrery_context* context, orrery_attention* attention) {
+  orrery_verify_options verify = ORRERY_VERIFY_OPTIONS_INIT;
+  verify.full = 1;
+  orrery_verification found = ORRERY_VERIFICATION_INIT;
+  CHECK_OK(context, orrery_attention_verify(attention, &verify, &found));
+  CHECK(found.wrong == 0 && found.dq_rel_l2 < 1e-5 && found.dk_rel_l2 < 1e-5 && found.dv_rel_l2 < 1e-5);
+}
+
+/* Two calls in flight, each with kept memory of its own, and what is refused of a backward run. */
+static void calls_in_flight(orrery_context* context, void* data) {
+  const orrery_device device = *(const orrery_device*)data;
+  const orrery_problem problem = small_problem();
+  orrery_plan_options plan_options = ORRERY_PLAN_OPTIONS_INIT;
+  plan_options.backward = 1;
+  plan_options.strategy = "ring";
+  orrery_plan* plan = NULL;
+  orrery_attention* attention = NULL;
+  orrery_attention_options options = ORRERY_ATTENTION_OPTIONS_INIT;
+  options.device = device;
+  CHECK_OK(context, orrery_plan_create(context, &problem, &plan_options, &plan));
+  CHECK_OK(context, orrery_attention_create(context, plan, &options, &attention));
+  shard a, b;
+  shard_make(&a, context, plan, &problem, device);
+  shard_make(&b, context, plan, &problem, device);
+  CHECK_OK(context, orrery_generate(context, plan, ORRERY_QUERY, 8, &b.tensors.query, device));
+  CHECK_OK(context, orrery_generate(context, plan, ORRERY_VALUE, 8, &b.tensors.value, device));
+  const size_t kept_bytes = orrery_attention_kept_bytes(attention);
+  void* scratch = shard_room(&a, device, orrery_attention_workspace_bytes(attention) - kept_bytes);
+  void* kept_a = shard_room(&a, device, kept_bytes);
+  void* kept_b = shard_room(&b, device, kept_bytes);
+
+  bind_kept(context, attention, &a, scratch, kept_a);
+  CHECK_FAILS(context, orrery_attention_backward(attention), ORRERY_INVALID, "no forward run");
+  CHECK_OK(context, orrery_attention_forward(attention));
+  bind_kept(context, attention, &b, scratch, kept_b);
+  CHECK_FAILS(context, orrery_attention_backward(attention), ORRERY_INVALID, "no forward run");
+  CHECK_OK(context, orrery_attention_forward(attention));
+  bind_kept(context, attention, &a, scratch, kept_a);
+  CHECK_OK(context, orrery_attention_backward(attention));
+  CHECK_OK(context, orrery_attention_wait(attention));
+  gradients_are_right(context, attention);
+  bind_kept(context, attention, &b, scratch, kept_b);
+  CHECK_OK(context, orrery_attention_backward(attention));
+  CHECK_OK(context, orrery_attention_wait(attention));
+  gradients_are_right(context, attention);
+
+  CHECK_FAILS(context, orrery_attention_bind_kept(attention, &a.tensors, scratch, 0, kept_a, kept_bytes),
+              ORRERY_INVALID, "workspace has 0 bytes");
+  CHECK_FAILS(context, orrery_attention_assume_forward(attention), ORRERY_INVALID, "no tensors are bound");
+  orrery_attention_destroy(attention);
+  orrery_plan_destroy(plan);
+  shard_free(&a);
+  shard_free(&b);
+}
+
 static void runs(orrery_device device) {
   const int worlds[] = {1, 3};
   for (int i = 0; i < 2; ++i) {
     run_ranks(worlds[i], 60, whole_attention, &device);
     run_ranks(worlds[i], 60, attention_of_16_bits, &device);
+    run_ranks(worlds[i], 60, calls_in_flight, &device);
   }
   /* Two worlds know nothing of each other. */
   local_run* one = begin_ranks(3, 60, whole_attention, &device);
@@ -225,6 +288,12 @@ static void binding(orrery_context* context) {
   options.sm_margin = (int64_t)1 << 40;
   CHECK_FAILS(context, orrery_attention_create(context, plan, &options, &attention), ORRERY_INVALID, "margin of 1099");
   options.sm_margin = 0;
+  options.agree = 3;
+  CHECK_FAILS(context, orrery_attention_create(context, plan, &options, &attention), ORRERY_INVALID, "way to agree 3");
+  options.agree = ORRERY_AGREE_ALWAYS;
+  options.bindings = 0;
+  CHECK_FAILS(context, orrery_attention_create(context, plan, &options, &attention), ORRERY_INVALID, "0 bindings");
+  options.bindings = 1;
   options.portable_kernels = 1; /* of CUDA devices: a CPU has none */
   CHECK_OK(context, orrery_attention_create(context, plan, &options, &attention));
   CHECK(strcmp(orrery_attention_kernels(attention, ORRERY_FORWARD), "") == 0);
@@ -250,6 +319,12 @@ static void binding(orrery_context* context) {
   wrong = s.tensors;
   wrong.out.dtype = 5;
   CHECK_FAILS(context, orrery_attention_bind(attention, &wrong, workspace, bytes), ORRERY_INVALID, "dtype 5");
+  wrong = s.tensors;
+  wrong.out.token_stride = 0;
+  CHECK_FAILS(context, orrery_attention_bind(attention, &wrong, workspace, bytes), ORRERY_INVALID, "out is written");
+  wrong = s.tensors;
+  wrong.out.data = wrong.query.data;
+  CHECK_FAILS(context, orrery_attention_bind(attention, &wrong, workspace, bytes), ORRERY_INVALID, "share memory");
   CHECK_FAILS(context, orrery_generate(context, plan, 9, 1, &s.tensors.key, kCpu), ORRERY_INVALID, "tensor 9");
   CHECK_OK(context, orrery_attention_bind(attention, &s.tensors, workspace, bytes));
   CHECK_OK(context, orrery_attention_forward(attention));

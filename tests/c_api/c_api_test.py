@@ -7,9 +7,11 @@ Run as `python3 c_api_test.py LIBRARY LAYOUT_PROGRAM NM [unittest options]`.
 import ctypes
 import math
 import os
+import signal
 import subprocess
 import sys
 import threading
+import time
 import unittest
 from ctypes import byref
 
@@ -162,6 +164,37 @@ class Attention(unittest.TestCase):
             c.make(orrery.orrery_local_create, 0, None)
         orrery.orrery_context_destroy(context)
         orrery.orrery_local_destroy(local)
+
+    def test_control_c_ends_a_wait_for_a_peer(self):
+        """A process of its own, whose main thread waits at a barrier for a rank that never comes."""
+        script = """if True:
+            import sys
+            sys.path.insert(0, sys.argv[2])
+            import orrery_ctypes as c
+            orrery = c.load(sys.argv[1])
+            interruptible = c.Interruptible()
+            local = c.make(orrery.orrery_local_create, 2, c.ContextOptions(timeout_seconds=100,
+                                                                           interrupted=interruptible.hook))
+            context = c.make(orrery.orrery_local_context, local, 0)
+            print("waits", flush=True)
+            status = orrery.orrery_context_barrier(context)
+            try:
+                interruptible.check()
+            except KeyboardInterrupt:
+                print(status, orrery.orrery_last_error(context).decode(), flush=True)
+            orrery.orrery_context_destroy(context)
+            orrery.orrery_local_destroy(local)
+            """
+        here = os.path.dirname(os.path.abspath(__file__))
+        with subprocess.Popen([sys.executable, "-c", script, LIBRARY, here], stdout=subprocess.PIPE, text=True) as process:
+            self.assertEqual(process.stdout.readline(), "waits\n")
+            time.sleep(0.3)  # until it does
+            process.send_signal(signal.SIGINT)
+            began = time.monotonic()
+            said, _ = process.communicate(timeout=60)
+        self.assertLess(time.monotonic() - began, 20)
+        self.assertEqual(said, f"{c.INTERRUPTED} a wait for other ranks was interrupted\n")
+        self.assertEqual(process.returncode, 0)
 
     def test_plans_are_proved_without_a_world(self):
         problem = c.Problem(seq_len=4096, mask=b"causal")

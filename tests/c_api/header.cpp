@@ -14,7 +14,7 @@ int main() {
   const orrery::AttentionOptions same;
   const bool good = problem.mask == nullptr && tensors.query.data == nullptr && options.threads == same.threads &&
                     (options.deterministic != 0) == same.deterministic && options.sm_margin == same.sm_margin &&
-                    (options.portable_kernels != 0) == same.portable_kernels &&
+                    options.bindings == same.bindings && (options.portable_kernels != 0) == same.portable_kernels &&
                     orrery_abi_version() == ORRERY_ABI_VERSION;
   return good ? 0 : 1;
 }

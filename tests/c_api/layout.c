@@ -19,6 +19,8 @@ int main(void) {
   WHOLE(orrery_context_options);
   FIELD(orrery_context_options, timeout_seconds);
   FIELD(orrery_context_options, device_link);
+  FIELD(orrery_context_options, interrupted);
+  FIELD(orrery_context_options, interrupted_data);
   WHOLE(orrery_problem);
   FIELD(orrery_problem, batch);
   FIELD(orrery_problem, seq_len);
@@ -74,6 +76,8 @@ int main(void) {
   FIELD(orrery_attention_options, stream);
   FIELD(orrery_attention_options, sm_margin);
   FIELD(orrery_attention_options, portable_kernels);
+  FIELD(orrery_attention_options, agree);
+  FIELD(orrery_attention_options, bindings);
   WHOLE(orrery_timeline);
   FIELD(orrery_timeline, seconds);
   FIELD(orrery_timeline, compute_seconds);

@@ -2,9 +2,10 @@
 call. Only the standard library is used."""
 
 import ctypes
+import signal
 from ctypes import POINTER, Structure, byref, c_char_p, c_double, c_float, c_int, c_int64, c_size_t, c_uint64, c_void_p
 
-OK, BUG, INVALID, VERIFICATION, PEER, RESOURCE = range(6)
+OK, BUG, INVALID, VERIFICATION, PEER, RESOURCE, INTERRUPTED = range(7)
 FP32, BF16, FP16 = range(3)
 FORWARD, BACKWARD = range(2)
 CPU, CUDA = range(2)
@@ -29,9 +30,36 @@ class DeviceInfo(Versioned):
                 ("multiprocessors", c_int), ("memory_bytes", c_int64), ("l2_bytes", c_int64)]
 
 
+INTERRUPTED_HOOK = ctypes.CFUNCTYPE(c_int, c_void_p)
+
+
 class ContextOptions(Versioned):
-    _fields_ = [("struct_size", c_size_t), ("timeout_seconds", c_double), ("device_link", c_char_p)]
+    _fields_ = [("struct_size", c_size_t), ("timeout_seconds", c_double), ("device_link", c_char_p),
+                ("interrupted", INTERRUPTED_HOOK), ("interrupted_data", c_void_p)]
     DEFAULTS = {"timeout_seconds": 300.0}
+
+
+class Interruptible:
+    """Lets Ctrl-C end a call that waits for other ranks. Python notes a signal at once, but runs its handler between two
+    of its own instructions, of which a call has none. The hook has some: the handler runs there, on the main thread, and
+    the hook of each rank says what it found. Made on the main thread; give `hook` to ContextOptions, keep this object as
+    long as the context, and call check() after each call."""
+
+    def __init__(self):
+        self.seen = False
+        self.hook = INTERRUPTED_HOOK(lambda _: int(self.seen))
+        self.before = signal.signal(signal.SIGINT, self.note)
+
+    def note(self, *_):
+        self.seen = True
+
+    def check(self):
+        if self.seen:
+            self.seen = False
+            raise KeyboardInterrupt
+
+    def close(self):
+        signal.signal(signal.SIGINT, self.before)
 
 
 class Problem(Versioned):
@@ -66,8 +94,8 @@ class Tensors(Versioned):
 class AttentionOptions(Versioned):
     _fields_ = [("struct_size", c_size_t), ("threads", c_int), ("record_steps", c_int), ("device", Device),
                 ("use_stream", c_int), ("deterministic", c_int), ("stream", c_void_p), ("sm_margin", c_int64),
-                ("portable_kernels", c_int64)]
-    DEFAULTS = {"threads": 1, "deterministic": 1}
+                ("portable_kernels", c_int64), ("agree", c_int64), ("bindings", c_int64)]
+    DEFAULTS = {"threads": 1, "deterministic": 1, "bindings": 8}
 
 
 class Timeline(Versioned):
@@ -108,6 +136,7 @@ FUNCTIONS = {
     "orrery_context_destroy": (None, [HANDLE]),
     "orrery_last_error": (c_char_p, [HANDLE]),
     "orrery_context_rank": (c_int, [HANDLE]),
+    "orrery_context_barrier": (c_int, [HANDLE]),
     "orrery_plan_create": (c_int, [HANDLE, POINTER(Problem), POINTER(PlanOptions), OUT]),
     "orrery_plan_for": (c_int, [c_int, c_int, POINTER(Problem), POINTER(PlanOptions), OUT, *BUFFER]),
     "orrery_plan_destroy": (None, [HANDLE]),
@@ -124,6 +153,9 @@ FUNCTIONS = {
     "orrery_attention_kernels": (c_char_p, [HANDLE, c_int]),
     "orrery_attention_workspace_bytes": (c_size_t, [HANDLE]),
     "orrery_attention_bind": (c_int, [HANDLE, POINTER(Tensors), c_void_p, c_size_t]),
+    "orrery_attention_kept_bytes": (c_size_t, [HANDLE]),
+    "orrery_attention_bind_kept": (c_int, [HANDLE, POINTER(Tensors), c_void_p, c_size_t, c_void_p, c_size_t]),
+    "orrery_attention_assume_forward": (c_int, [HANDLE]),
     "orrery_attention_forward": (c_int, [HANDLE]),
     "orrery_attention_backward": (c_int, [HANDLE]),
     "orrery_attention_wait": (c_int, [HANDLE]),

@@ -138,6 +138,44 @@ TEST_CASE("a deadline speaks of the exchange that holds up the one awaited") {
         "nothing from rank 1 for 0.1 s: 100 of 100 bytes outstanding to receive on lane 0");
 }
 
+TEST_CASE("the caller's hook ends every wait") {
+  const bool gathers = GENERATE(true, false);
+  std::atomic<int> asked = 0;
+  const double before = steady_seconds();
+  const Error error = error_of([&] {
+    const WorldOptions options{.timeout_seconds = 100, .interrupted = [&] { return ++asked > 2; }};
+    run_in_process(2, options, [&](World& world) {
+      Bytes bytes(8);
+      if (world.rank() == 1) {
+        while (asked < 3) std::this_thread::sleep_for(milliseconds(10));
+        std::this_thread::sleep_for(milliseconds(100));
+      } else {
+        gathers ? world.barrier() : transfer(world, receive(1, bytes));
+      }
+    });
+  });
+  CHECK(steady_seconds() - before < 20);
+  CHECK(error.code() == ErrorCode::interrupted);
+  CHECK(std::string(error.what()) == "a wait for other ranks was interrupted");
+}
+
+TEST_CASE("messages of different runs do not meet, and the error names both") {
+  const Error error = error_of([] {
+    run_in_process(2, {.timeout_seconds = 20}, [](World& world) {
+      Bytes bytes(8);
+      const bool sends = world.rank() == 0;
+      const auto session = world.link().prepare({sends ? send(1, bytes) : receive(0, bytes)});
+      session->begin_run(sends ? RunName{7, 3, 0} : RunName{7, 3, 1});
+      session->start(0);
+      session->wait(0, kWait);
+    });
+  });
+  CHECK(error.code() == ErrorCode::peer);
+  CHECK(std::string(error.what()) ==
+        "the ranks are not at the same call: rank 0 is at call 3 (forward) of plan 7, rank 1 at call 3 (backward) of "
+        "plan 7");
+}
+
 TEST_CASE("all_gather names the ranks that did not come") {
   const Error error = error_of([] {
     run_in_process(5, {1.0}, [](World& world) {

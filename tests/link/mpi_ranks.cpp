@@ -45,6 +45,19 @@ void sizes_differ(World& world, std::int64_t sent, std::int64_t received) {
   sleep_long();  // rank 0, so that it is rank 1 that ends the job
 }
 
+// Ranks whose messages would fit, but belong to different runs.
+void runs_differ(World& world) {
+  Bytes out(100), in(100);
+  const std::vector<LinkExchange> exchange = {{0, {{right_of(world), whole(out)}}, {{left_of(world), whole(in)}}, {}}};
+  const auto session = world.link().prepare(exchange);
+  for (std::uint64_t call = 0; call < 3; ++call) {
+    session->begin_run({7, call, call == 2 && world.rank() == 1 ? 1u : 0u});
+    session->start(0);
+    session->wait(0, kPatience);
+    session->end_run();
+  }
+}
+
 const std::map<std::string, void (*)(World&)> kCases = {
     {"conform", conform},
     {"figures", print_figures},
@@ -58,13 +71,18 @@ const std::map<std::string, void (*)(World&)> kCases = {
      [](World& world) {
        if (world.rank() == 1) raise(SIGSTOP);
      }},
+    {"runs-differ", runs_differ},
+    {"interrupted", [](World& world) { world.rank() == 1 ? sleep_long() : world.barrier(); }},
     {"longer", [](World& world) { sizes_differ(world, 200, 100); }},
     {"shorter", [](World& world) { sizes_differ(world, 100, 200); }},
 };
 
 // Errors of ours end the job; the world is still open then.
 void run(const std::string& name, double timeout_seconds, std::int64_t piece_bytes) {
-  const WorldOptions options{timeout_seconds};
+  WorldOptions options{timeout_seconds};
+  if (name == "interrupted") {
+    options = {.timeout_seconds = kWait, .interrupted = [asked = 0]() mutable { return ++asked > 20; }};
+  }
   const std::unique_ptr<World> world =
       piece_bytes > 0 ? open_mpi_world(nullptr, options, piece_bytes) : open_mpi_world(options);
   expect(world->link_name() == "mpi" && started_by_mpi() && world->topology().nodes() == 1, "MPI ranks on one node");

@@ -10,6 +10,7 @@
 
 #include "link/stream_conformance.hpp"
 #include "link/stream_traffic.hpp"
+#include "support/shared_devices.hpp"
 
 namespace orrery::test {
 namespace {
@@ -72,6 +73,7 @@ int run(const std::string& link, const std::string& name) {
       if (world->rank() == 0) std::printf("skipped: not every rank has a CUDA device\n");
       return kSkipped;
     }
+    let_ranks_share_devices(*world);
     const Device device{DeviceKind::cuda, index};
     const StreamLink& opened = world->stream_link(device);
     expect(opened.name() == link || world->world_size() == 1, "the link that was asked for, not ", opened.name());

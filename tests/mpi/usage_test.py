@@ -120,7 +120,7 @@ class Usage(support.ProgramTest):
     def test_variables_of_the_site(self):
         for name, value in [("ORRERY_THREADS", "many"), ("ORRERY_THREADS", "0"), ("ORRERY_TIMEOUT_SECONDS", "-1"),
                             ("ORRERY_SM_MARGIN", "-1"), ("ORRERY_KERNELS", "fast"), ("ORRERY_KERNELS", ""),
-                            ("ORRERY_CHECK", "yes"), ("ORRERY_LAUNCHER", "some")]:
+                            ("ORRERY_AGREE", "never"), ("ORRERY_CHECK", "yes"), ("ORRERY_LAUNCHER", "some")]:
             with self.subTest(f"{name}={value}"):
                 self.assert_refused(alone("run", env=environment({name: value})), name, value)
         result = alone("run", "--seq-len", 16, "--json", "-", env=environment({"ORRERY_THREADS": "2"}))

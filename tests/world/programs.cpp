@@ -33,7 +33,7 @@ void run_program(World& world, const AttentionProblem& problem, const RankProgra
   std::vector<BufferMemory> memory;
   for (std::size_t i = 0; i < program.buffers.size(); ++i) {
     const auto tensors = bound.find(program.buffers[i].name);
-    memory.push_back(tensors != bound.end() ? tensors->second : arena.place(0, static_cast<int>(i), base));
+    memory.push_back(tensors != bound.end() ? tensors->second : arena.place(0, static_cast<int>(i), base, nullptr));
   }
   ThreadPool pool(1);
   const Dependencies dependencies(program);

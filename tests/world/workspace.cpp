@@ -4,7 +4,7 @@
 
 #include "link/allocations.hpp"
 #include "support/catch.hpp"
-#include "world/sharded.hpp"
+#include "world/tensors.hpp"
 
 using namespace orrery;
 using namespace orrery::test;
@@ -21,33 +21,6 @@ Plan plan_of(std::int64_t tokens_a_rank, int world_size, const char* strategy = 
   problem.mask = Mask::parse(mask, problem.seq_len);
   return make_plan(problem, Topology::single_node(world_size), {"zigzag", strategy, true, true});
 }
-
-struct Tensors {
-  OwnedTensor q, k, v, out, lse, grad_out, dq, dk, dv;
-
-  Tensors(const Plan& plan, int rank)
-      : q(wide(plan, rank, plan.problem.heads)),
-        k(wide(plan, rank, plan.problem.kv_heads)),
-        v(wide(plan, rank, plan.problem.kv_heads)),
-        out(wide(plan, rank, plan.problem.heads)),
-        lse(Dtype::fp32, 1, plan.layout.tokens(rank), plan.problem.heads, 1, 0),
-        grad_out(wide(plan, rank, plan.problem.heads)),
-        dq(wide(plan, rank, plan.problem.heads)),
-        dk(wide(plan, rank, plan.problem.kv_heads)),
-        dv(wide(plan, rank, plan.problem.kv_heads)) {
-    const auto spans = plan.layout.shard(rank);
-    generate(q.view(), Generated::query, 3, spans);
-    generate(k.view(), Generated::key, 3, spans);
-    generate(v.view(), Generated::value, 3, spans);
-    generate(grad_out.view(), Generated::grad_out, 3, spans);
-  }
-  static OwnedTensor wide(const Plan& plan, int rank, int heads) {
-    return {plan.problem.dtype, 1, plan.layout.tokens(rank), heads, plan.problem.head_dim, 0};
-  }
-  AttentionTensors views() const {
-    return {q.view(), k.view(), v.view(), out.view(), lse.view(), grad_out.view(), dq.view(), dk.view(), dv.view()};
-  }
-};
 
 std::size_t workspace(const Plan& plan, int rank_asked) {
   std::size_t bytes = 0;

@@ -67,6 +67,8 @@ class Runner final : public CudaBackend {
   Runner(const AttentionProblem& problem, const RankProgram& program, const Dependencies& dependencies,
          std::vector<BufferMemory> memory, const Scratch& scratch, StreamLink& link, const CudaOptions& options);
 
+  void name_run(const RunName& name) override { run_name_ = name; }
+  void put_tables() override;
   void begin_run() override;
   void issue(int step) override;
   void end_run() override;
@@ -82,6 +84,8 @@ class Runner final : public CudaBackend {
     std::vector<int> joins;  // exchanges it waits for
   };
 
+  void follow_caller();
+  void lead_caller(const Event& done);
   void require_events() const;
   // Calls the session about an exchange; what it throws comes to say which step of which rank that is.
   template <typename Call>
@@ -122,6 +126,7 @@ class Runner final : public CudaBackend {
   const Scratch scratch_;
   const ScratchPlan places_;
   const StreamHandle stream_;
+  Event called_;  // on the caller's stream, where that is not ours
   Event origin_{Timing::on}, finished_{Timing::on};
   std::vector<std::unique_ptr<Computed>> computed_;  // by step; null for exchanges
   std::vector<int> exchange_of_step_, step_of_exchange_;
@@ -131,6 +136,7 @@ class Runner final : public CudaBackend {
   std::vector<std::string> names_;  // of the steps, for profilers
 
   // Of the run.
+  RunName run_name_;
   bool captured_ = false;  // into a CUDA graph, outside of which its events mean nothing
   int current_ = -1;
   std::vector<char> joined_;                    // exchanges that computation already stands behind
@@ -158,8 +164,6 @@ Runner::Runner(const AttentionProblem& problem, const RankProgram& program, cons
   ORRERY_CHECK(scratch.run.size() >= needed, scratch.run.size(), " bytes of scratch where ", needed, " are needed");
   const std::span<const std::byte> tables = tables_.block();
   ORRERY_CHECK(scratch.tables.size() >= tables.size(), scratch.tables.size(), " bytes for ", tables.size());
-  ORRERY_CUDA_CHECK(
-      cudaMemcpyAsync(scratch.tables.data(), tables.data(), tables.size(), cudaMemcpyHostToDevice, stream_));
 
   exchange_of_step_ = std::move(exchanges.of_step);
   for (std::size_t i = 0; i < program.steps.size(); ++i) {
@@ -181,15 +185,37 @@ Runner::Runner(const AttentionProblem& problem, const RankProgram& program, cons
   session_ = link.prepare(std::move(exchanges.exchanges), scratch_.run.data() + places_.staging);
 }
 
+// Of the default stream, the legacy one. The default streams of threads wait for it, and it for them.
+void Runner::follow_caller() {
+  if (!options_.own_stream) return;
+  called_.record(cudaStreamLegacy);
+  device::wait(stream_, called_.handle());
+}
+
+void Runner::lead_caller(const Event& done) {
+  if (options_.own_stream) device::wait(cudaStreamLegacy, done.handle());
+}
+
+void Runner::put_tables() {
+  const DeviceGuard guard(options_.device);
+  follow_caller();
+  const std::span<const std::byte> tables = tables_.block();
+  ORRERY_CUDA_CHECK(
+      cudaMemcpyAsync(scratch_.tables.data(), tables.data(), tables.size(), cudaMemcpyHostToDevice, stream_));
+  called_.record(stream_);
+  lead_caller(called_);
+}
+
 void Runner::begin_run() {
   const DeviceGuard guard(options_.device);
   cudaStreamCaptureStatus capture = cudaStreamCaptureStatusNone;
   ORRERY_CUDA_CHECK(cudaStreamIsCapturing(stream_, &capture));
   captured_ = capture != cudaStreamCaptureStatusNone;
   if (captured_ && link_.refuses_capture() != nullptr) refuse(link_.refuses_capture());
+  follow_caller();
   std::fill(joined_.begin(), joined_.end(), 0);
   filled_ = kNothing;
-  session_->begin_run();
+  session_->begin_run(run_name_);
   for (const Slice& gap : gaps_) {
     for (std::size_t c = 0; c < parts(gap); ++c) kernels::cuda::clear(tensor(gap, c), stream_);
   }
@@ -242,6 +268,7 @@ void Runner::end_run() {
   const DeviceGuard guard(options_.device);
   for (std::size_t e = 0; e < joined_.size(); ++e) join(static_cast<int>(e));
   finished_.record(stream_);
+  lead_caller(finished_);
   session_->end_run();
 }
 
@@ -437,7 +464,7 @@ ScratchBytes scratch_bytes(const AttentionProblem& problem, const RankProgram& p
   for (std::size_t i = 0; i < program.buffers.size(); ++i) {
     const Buffer& buffer = program.buffers[i];
     if (buffer.role == BufferRole::workspace || buffer.role == BufferRole::kept) {
-      memory.push_back(arena.place(0, static_cast<int>(i), base));
+      memory.push_back(arena.place(0, static_cast<int>(i), base, base));
       continue;
     }
     BufferMemory& tensors = memory.emplace_back();

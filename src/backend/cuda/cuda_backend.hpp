@@ -30,6 +30,9 @@ OwnStream open_stream(int device);
 struct CudaOptions {
   int device = 0;
   void* stream = nullptr;  // cudaStream_t, on which runs are ordered
+  // The stream is Orrery's own. The device's default stream, which callers without streams use, is kept in order with
+  // it: a run comes after what lies there, and what is put there later comes after the run.
+  bool own_stream = false;
   bool deterministic = true;
   double timeout_seconds = 300;
   int sm_margin = 0;  // multiprocessors that the attention kernels leave free
@@ -39,6 +42,10 @@ struct CudaOptions {
 // A backend whose runs complete later than end_run().
 class CudaBackend : public Backend {
  public:
+  // Of the next runs, for the link to compare with the peers'.
+  virtual void name_run(const RunName& name) = 0;
+  // Puts the tables where they belong; before the first run, and when others have written there.
+  virtual void put_tables() = 0;
   // Returns when the last run is complete on the device. Throws ErrorCode::peer, naming rank, step and peer.
   virtual void wait() = 0;
   // Of the last run, which is complete: from its first to its last work on the device.

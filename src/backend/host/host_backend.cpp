@@ -67,7 +67,7 @@ TensorView HostBackend::tensor(const Slice& slice, std::size_t component) const 
 
 void HostBackend::begin_run() {
   run_began_ = now();
-  session_->begin_run();
+  session_->begin_run(run_name_);
 }
 
 void HostBackend::issue(int step) {

@@ -25,6 +25,9 @@ class HostBackend final : public Backend {
               std::vector<BufferMemory> memory, std::span<std::byte> scratch, Link& link, ThreadPool& pool,
               double timeout_seconds);
 
+  // Of the next runs, for the link to compare with the peers'.
+  void name_run(const RunName& name) { run_name_ = name; }
+
   void begin_run() override;
   void issue(int step) override;
   void end_run() override;
@@ -59,6 +62,7 @@ class HostBackend final : public Backend {
   std::vector<int> exchange_of_step_;          // index in the session, or -1
   std::unique_ptr<LinkSession> session_;
   std::vector<StepTimes> times_;
+  RunName run_name_;
   double run_began_ = 0;
   int current_ = -1;
 };

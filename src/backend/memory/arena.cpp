@@ -24,30 +24,28 @@ std::size_t buffer_bytes(const Buffer& buffer, std::int64_t batch, int head_dim)
 Arena::Arena(const AttentionProblem& problem, std::span<const RankProgram* const> programs)
     : batch_(problem.batch), head_dim_(problem.head_dim), programs_(programs.begin(), programs.end()) {
   std::map<std::string, std::size_t> kept;
-  std::size_t kept_end = 0;
   for (const RankProgram* program : programs_) {
-    for (const Buffer& b : program->buffers) {
-      if (b.role != BufferRole::kept || kept.count(b.name) > 0) continue;
-      kept[b.name] = kept_end;
-      kept_end += buffer_bytes(b, batch_, head_dim_);
-    }
-  }
-  bytes_ = kept_end;
-  for (const RankProgram* program : programs_) {
-    std::size_t end = kept_end;
+    std::size_t end = 0;
     std::vector<std::size_t> offsets;
     for (const Buffer& b : program->buffers) {
-      offsets.push_back(b.role == BufferRole::kept ? kept[b.name] : end);
-      if (b.role == BufferRole::workspace) end += buffer_bytes(b, batch_, head_dim_);
+      const std::size_t bytes = buffer_bytes(b, batch_, head_dim_);
+      if (b.role == BufferRole::kept) {
+        const auto [place, is_new] = kept.emplace(b.name, kept_bytes_);
+        if (is_new) kept_bytes_ += bytes;
+        offsets.push_back(place->second);
+      } else {
+        offsets.push_back(end);
+        if (b.role == BufferRole::workspace) end += bytes;
+      }
     }
     offsets_.push_back(std::move(offsets));
     bytes_ = std::max(bytes_, end);
   }
 }
 
-BufferMemory Arena::place(std::size_t program, int buffer, std::byte* base) const {
+BufferMemory Arena::place(std::size_t program, int buffer, std::byte* workspace, std::byte* kept) const {
   const Buffer& b = programs_[program]->buffers[static_cast<std::size_t>(buffer)];
-  std::byte* at = base + offsets_[program][static_cast<std::size_t>(buffer)];
+  std::byte* at = (b.role == BufferRole::kept ? kept : workspace) + offsets_[program][static_cast<std::size_t>(buffer)];
   BufferMemory memory;
   for (const Component& c : components(b, head_dim_)) {
     const std::int64_t batch_stride = b.heads * b.tokens * c.width;

@@ -34,7 +34,10 @@ kernels::cuda::Runs runs(const Region& region) {
 class DeviceSession final : public StreamSession, private Carrier {
  public:
   DeviceSession(Hub& hub, Channels& channels, int rank, int device, const std::vector<LinkExchange>& exchanges)
-      : device_(device), exchanges_(exchanges.size()), rendezvous_(hub, channels, rank, exchanges, *this) {
+      : device_(device),
+        interrupted_(hub.interrupted()),
+        exchanges_(exchanges.size()),
+        rendezvous_(hub, channels, rank, exchanges, *this) {
     for (std::size_t i = 0; i < exchanges.size(); ++i) {
       Exchange& mine = exchanges_[i];
       mine.lane = lane(exchanges[i].lane);
@@ -46,7 +49,7 @@ class DeviceSession final : public StreamSession, private Carrier {
     }
   }
 
-  void begin_run() override { rendezvous_.begin_run(); }
+  void begin_run(const RunName& run) override { rendezvous_.begin_run(run); }
 
   void start(int exchange, EventHandle ready) override {
     exchanges_[exchange].ready = ready;
@@ -62,10 +65,13 @@ class DeviceSession final : public StreamSession, private Carrier {
 
   void wait(int exchange, double timeout_seconds) override {
     constexpr std::chrono::microseconds kPause(20);
+    constexpr double kForEver = 1e9;
     const Exchange& mine = exchanges_[exchange];
+    const Deadline forever(kForEver, interrupted_);
     std::optional<Deadline> deadline;
     while (!mine.ended.reached()) {
       rendezvous_.done(exchange);  // throws when the world has failed
+      static_cast<void>(forever.passed());
       if (!deadline && mine.began.reached()) deadline.emplace(timeout_seconds);
       if (deadline && deadline->passed()) {
         fail(ErrorCode::peer, describe(rendezvous_.messages(exchange, false), timeout_seconds));
@@ -132,6 +138,7 @@ class DeviceSession final : public StreamSession, private Carrier {
   }
 
   int device_;
+  const Interrupted* interrupted_;
   std::vector<Lane> lanes_;
   std::vector<Exchange> exchanges_;
   Rendezvous rendezvous_;

@@ -8,7 +8,8 @@
 
 namespace orrery {
 
-Hub::Hub(int world_size, double timeout_seconds) : timeout_seconds_(timeout_seconds), seats_(world_size), failure_{} {}
+Hub::Hub(int world_size, double timeout_seconds, Interrupted interrupted)
+    : timeout_seconds_(timeout_seconds), interrupted_(std::move(interrupted)), seats_(world_size), failure_{} {}
 
 void Hub::throw_if_failed(int rank) const {
   if (!failed()) return;
@@ -26,6 +27,11 @@ void Hub::fail_locked(int rank, ErrorCode code, const std::string& message, std:
 void Hub::fail(int rank, ErrorCode code, const std::string& message, std::exception_ptr cause) {
   const std::lock_guard lock(mutex_);
   fail_locked(rank, code, message, cause);
+}
+
+void Hub::set_run(int rank, const std::optional<RunName>& run) {
+  seats_[rank].run = run;
+  if (run) wake_all();  // who waits for this rank in another run waits for ever
 }
 
 void Hub::leave(int rank) {
@@ -62,7 +68,7 @@ Hub::Records Hub::take_records() {
 
 std::shared_ptr<const Hub::Records> Hub::gather(int rank, std::span<const std::byte> mine,
                                                 std::optional<Reduction> reduction) {
-  const Deadline deadline(timeout_seconds_);
+  const Deadline deadline(timeout_seconds_, &interrupted_);
   std::unique_lock lock(mutex_);
   throw_if_failed(rank);
   Seat& seat = seats_[rank];

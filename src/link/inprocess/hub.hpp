@@ -16,6 +16,7 @@
 #include <vector>
 
 #include "link/deadline.hpp"
+#include "link/run_name.hpp"
 #include "orrery/error.hpp"
 #include "orrery/world.hpp"
 
@@ -23,13 +24,16 @@ namespace orrery {
 
 class Hub {
  public:
-  Hub(int world_size, double timeout_seconds);
+  Hub(int world_size, double timeout_seconds, Interrupted interrupted);
 
   int world_size() const { return static_cast<int>(seats_.size()); }
   double timeout_seconds() const { return timeout_seconds_; }
+  const Interrupted* interrupted() const { return &interrupted_; }
 
   std::mutex& mutex() { return mutex_; }
-  // The caller of these four holds the mutex.
+  // The caller of these holds the mutex.
+  void set_run(int rank, const std::optional<RunName>& run);  // that a rank is in, or none
+  const std::optional<RunName>& run(int rank) const { return seats_[rank].run; }
   std::condition_variable& wake(int rank) { return seats_[rank].wake; }
   bool has_left(int rank) const { return seats_[rank].left; }
   void throw_if_failed(int rank) const;  // the error itself on the rank that met it, ErrorCode::peer on the others
@@ -48,6 +52,7 @@ class Hub {
   struct Seat {
     std::condition_variable wake;
     bool left = false;
+    std::optional<RunName> run;
     bool arrived = false;  // at the present all_gather
     std::vector<std::byte> given;
   };
@@ -65,6 +70,7 @@ class Hub {
   void wake_all();
 
   const double timeout_seconds_;
+  const Interrupted interrupted_;
   std::mutex mutex_;
   std::vector<Seat> seats_;
   std::atomic<bool> failed_ = false;

@@ -12,8 +12,10 @@ namespace orrery {
 
 // What the ranks share, for as long as one of them is there.
 struct LocalWorlds::Shared {
-  Shared(int world_size, double timeout_seconds)
-      : topology(Topology::single_node(world_size)), hub(world_size, timeout_seconds), opened(world_size) {}
+  Shared(int world_size, const WorldOptions& options)
+      : topology(Topology::single_node(world_size)),
+        hub(world_size, options.timeout_seconds, options.interrupted),
+        opened(world_size) {}
 
   Topology topology;
   Hub hub;
@@ -79,7 +81,7 @@ class InprocessWorld final : public World {
 LocalWorlds::LocalWorlds(int world_size, const WorldOptions& options) {
   if (world_size < 1) refuse("a world of ", world_size, " ranks");
   if (!(options.timeout_seconds > 0)) refuse("a timeout of ", options.timeout_seconds, " seconds");
-  shared_ = std::make_shared<Shared>(world_size, options.timeout_seconds);
+  shared_ = std::make_shared<Shared>(world_size, options);
 }
 
 int LocalWorlds::world_size() const {

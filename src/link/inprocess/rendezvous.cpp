@@ -53,7 +53,7 @@ void Rendezvous::guarded(const Call& call) {
   }
 }
 
-void Rendezvous::begin_run() {
+void Rendezvous::begin_run(const RunName& run) {
   const Lock lock(hub_.mutex());
   ORRERY_CHECK(!running_, "rank ", rank_, " begins a run inside a run");
   hub_.throw_if_failed(rank_);
@@ -63,6 +63,8 @@ void Rendezvous::begin_run() {
   }
   for (std::atomic<bool>& done : done_) done.store(false, std::memory_order_relaxed);
   order_.begin_run();
+  run_ = run;
+  hub_.set_run(rank_, run);
   started_ = 0;
   running_ = true;
 }
@@ -91,12 +93,12 @@ void Rendezvous::wait(int exchange, double timeout_seconds) {
     if (hub_.failed()) break;
     sched_yield();
   }
-  const Deadline deadline(timeout_seconds);
+  const Deadline deadline(timeout_seconds, hub_.interrupted());
   Lock lock(hub_.mutex());
   ORRERY_CHECK(running_ && exchange < started_, "exchange ", exchange, " is awaited, but was not started");
   while (!done_[exchange].load(std::memory_order_relaxed)) {
     hub_.throw_if_failed(rank_);
-    throw_if_peer_left();
+    throw_if_peer_is_elsewhere();
     if (deadline.passed()) {
       fail(ErrorCode::peer, describe(messages(order_.obstacle(exchange), true), timeout_seconds));
     }
@@ -113,6 +115,7 @@ void Rendezvous::end_run() noexcept {
   Lock lock(hub_.mutex());
   if (!running_) return;
   running_ = false;
+  hub_.set_run(rank_, std::nullopt);
   for (Exchange& exchange : exchanges_) {
     for (Ticket& ticket : exchange.tickets) {
       if (ticket.state != Ticket::State::queued) continue;
@@ -143,6 +146,11 @@ void Rendezvous::post(Ticket& ticket, TicketQueue& meetings) {
   Ticket& send = ticket.receive ? *other : ticket;
   Ticket& receive = ticket.receive ? ticket : *other;
   other->state = Ticket::State::idle;
+  const Rendezvous &sends = *send.session, &receives = *receive.session;
+  if (sends.run_ != receives.run_) {
+    hub_.fail_locked(rank_, ErrorCode::peer, not_the_same(sends.rank_, sends.run_, receives.rank_, receives.run_));
+    return;
+  }
   if (send.region.bytes() != receive.region.bytes()) {
     hub_.fail_locked(receive.session->rank_, ErrorCode::bug,
                      concat("rank ", send.session->rank_, " sends ", send.region.bytes(), " bytes on lane ",
@@ -196,13 +204,20 @@ void Rendezvous::complete(int exchange) {
   hub_.wake(rank_).notify_all();
 }
 
-void Rendezvous::throw_if_peer_left() const {
-  // Who has returned has no ticket left anywhere, so a ticket that waits for them waits for ever.
+// A ticket waits for ever for a peer that has returned, for all its tickets have left the channels; and for one that is
+// in a later run or in another one of the same number, for all its tickets of this run have met theirs.
+void Rendezvous::throw_if_peer_is_elsewhere() {
   for (const Exchange& exchange : exchanges_) {
     for (const Ticket& ticket : exchange.tickets) {
-      if (ticket.state != Ticket::State::queued || !hub_.has_left(ticket.peer)) continue;
+      if (ticket.state != Ticket::State::queued) continue;
       const std::int64_t bytes = ticket.region.bytes();
-      fail(ErrorCode::peer, describe_left({ticket.receive, ticket.peer, exchange.lane, bytes, bytes}));
+      if (hub_.has_left(ticket.peer)) {
+        fail(ErrorCode::peer, describe_left({ticket.receive, ticket.peer, exchange.lane, bytes, bytes}));
+      }
+      const std::optional<RunName>& theirs = hub_.run(ticket.peer);
+      if (!theirs || *theirs == run_ || theirs->call < run_.call) continue;
+      hub_.fail_locked(rank_, ErrorCode::peer, not_the_same(ticket.peer, *theirs, rank_, run_));
+      hub_.throw_if_failed(rank_);
     }
   }
 }

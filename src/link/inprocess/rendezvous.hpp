@@ -83,7 +83,7 @@ class Rendezvous final : public LinkSession {
   Rendezvous(Hub& hub, Channels& channels, int rank, const std::vector<LinkExchange>& exchanges, Carrier& carrier);
   ~Rendezvous() override { end_run(); }
 
-  void begin_run() override;
+  void begin_run(const RunName& run) override;
   void start(int exchange) override;
   bool done(int exchange) override;
   void wait(int exchange, double timeout_seconds) override;
@@ -110,7 +110,7 @@ class Rendezvous final : public LinkSession {
   void post(Ticket& ticket, TicketQueue& meetings);
   void finish(Ticket& ticket, TicketQueue& meetings);
   void complete(int exchange);
-  void throw_if_peer_left() const;
+  void throw_if_peer_is_elsewhere();
   // Calls the carrier; what it throws fails the world in this rank's name.
   template <typename Call>
   void guarded(const Call& call);
@@ -123,6 +123,7 @@ class Rendezvous final : public LinkSession {
   std::vector<Exchange> exchanges_;
   PostingOrder order_;
   std::vector<std::atomic<bool>> done_;
+  RunName run_;
   bool running_ = false;
   int started_ = 0;
   int carrying_ = 0;  // tickets whose memory is in use by carry()

@@ -85,7 +85,8 @@ struct Gather::Round {
   bool ask_result(std::span<const std::byte> own);
 };
 
-Gather::Gather(MPI_Comm comm, int rank, int world_size) : comm_(comm), rank_(rank), world_size_(world_size) {}
+Gather::Gather(MPI_Comm comm, int rank, int world_size, const Interrupted* interrupted)
+    : comm_(comm), rank_(rank), world_size_(world_size), interrupted_(interrupted) {}
 Gather::~Gather() {
   for (std::unique_ptr<Round>& round : abandoned_) static_cast<void>(round.release());
 }
@@ -164,12 +165,19 @@ std::unique_ptr<Gather::Round> Gather::run(std::size_t bytes, double timeout_sec
   if (broken()) fail(ErrorCode::peer, "an earlier all_gather missed its deadline");
   ORRERY_CHECK(bytes <= static_cast<std::size_t>(kLargestRecords), "all_gather of ", bytes, " bytes");
   const double patience = rank_ == 0 ? timeout_seconds : timeout_seconds + kPatienceForRoot;
-  auto round = std::make_unique<Round>(comm_, Deadline(patience));
+  auto round = std::make_unique<Round>(comm_, Deadline(patience, interrupted_));
   round->sizes.reserve(world_size_ + 1);  // one more, so that ask() has a place that does not move
   round->sizes.resize(world_size_);
   round->records.resize(world_size_);
   const char* complaint = rank_ == 0 ? " did not come to all_gather within " : " gave no result of all_gather within ";
-  if (!body(*round, complaint)) {
+  bool finished = false;
+  try {
+    finished = body(*round, complaint);
+  } catch (const Error&) {  // interrupted, or of MPI
+    abandoned_.push_back(std::move(round));
+    throw;
+  }
+  if (!finished) {
     const std::vector<int> late = round->late_peers();
     abandoned_.push_back(std::move(round));
     fail(ErrorCode::peer, ranks_text(late), complaint, seconds_text(patience), " s");

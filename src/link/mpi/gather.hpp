@@ -10,13 +10,14 @@
 #include <span>
 #include <vector>
 
+#include "link/deadline.hpp"
 #include "orrery/world.hpp"
 
 namespace orrery {
 
 class Gather {
  public:
-  Gather(MPI_Comm comm, int rank, int world_size);
+  Gather(MPI_Comm comm, int rank, int world_size, const Interrupted* interrupted);
   ~Gather();
   std::vector<std::vector<std::byte>> operator()(std::span<const std::byte> mine, double timeout_seconds);
   void all_reduce(std::span<double> values, Reduction reduction, double timeout_seconds);
@@ -29,7 +30,8 @@ class Gather {
   std::unique_ptr<Round> run(std::size_t bytes, double timeout_seconds, const Body& body);
   MPI_Comm comm_;
   int rank_, world_size_;
-  // Rounds that missed their deadline: MPI may still write to their memory, so it is kept.
+  const Interrupted* interrupted_;
+  // Rounds that were not finished: MPI may still write to their memory, so it is kept.
   std::vector<std::unique_ptr<Round>> abandoned_;
 };
 

@@ -16,7 +16,7 @@ class MpiSession final : public LinkSession {
   MpiSession(MpiLink& link, std::unique_ptr<Transfers> transfers) : link_(link), transfers_(std::move(transfers)) {}
   ~MpiSession() override;
 
-  void begin_run() override;
+  void begin_run(const RunName& run) override;
   void start(int exchange) override;
   bool done(int exchange) override;
   void wait(int exchange, double timeout_seconds) override;
@@ -51,10 +51,10 @@ MpiSession::~MpiSession() {
   }
 }
 
-void MpiSession::begin_run() {
+void MpiSession::begin_run(const RunName& run) {
   ORRERY_CHECK(!running_, "a run begins inside a run");
   if (link_.broken()) fail(ErrorCode::peer, "an earlier run left transfers in flight on this link");
-  transfers_->begin_run();
+  transfers_->begin_run(run);
   link_.thread().take(*transfers_);
   running_ = true;
 }
@@ -78,7 +78,7 @@ void MpiSession::wait(int exchange, double timeout_seconds) {
   ORRERY_CHECK(running_ && exchange < transfers_->started(), "exchange ", exchange, " is awaited, but was not started");
   {
     const Blocked blocked(link_.thread());
-    transfers_->sleep_until_done(exchange, Deadline(timeout_seconds));
+    transfers_->sleep_until_done(exchange, Deadline(timeout_seconds, link_.interrupted()));
   }
   if (done(exchange)) return;
   // What is outstanding can be read when the thread has let go; the last moment may still have brought it.
@@ -110,7 +110,7 @@ void MpiSession::end_run() noexcept {
 std::unique_ptr<LinkSession> MpiLink::prepare(std::vector<LinkExchange> exchanges) {
   check_exchanges(exchanges, rank_, world_size_);
   ORRERY_CHECK(!thread_.serving(), "exchanges are prepared while a run is under way");
-  return std::make_unique<MpiSession>(*this, std::make_unique<Transfers>(comm_, exchanges, piece_bytes_));
+  return std::make_unique<MpiSession>(*this, std::make_unique<Transfers>(comm_, rank_, exchanges, piece_bytes_));
 }
 
 void MpiLink::quiesce() noexcept {

@@ -90,8 +90,8 @@ MPI_Comm callers(const void* communicator) {
   return theirs;
 }
 
-Communicator duplicate_of(MPI_Comm theirs, double timeout_seconds) {
-  const Deadline deadline(timeout_seconds);
+Communicator duplicate_of(MPI_Comm theirs, double timeout_seconds, const Interrupted& interrupted) {
+  const Deadline deadline(timeout_seconds, &interrupted);
   MPI_Comm copy = MPI_COMM_NULL;
   MPI_Request request = MPI_REQUEST_NULL;
   check_mpi(MPI_Comm_idup(theirs, &copy, &request), "MPI_Comm_idup");
@@ -137,11 +137,12 @@ class MpiWorld final : public World {
   MpiWorld(const void* communicator, const WorldOptions& options, std::int64_t piece_bytes)
       : timeout_seconds_(options.timeout_seconds),
         device_link_(options.device_link),
+        interrupted_(options.interrupted),
         initialised_here_(initialise()),
-        comm_(duplicate_of(callers(communicator), timeout_seconds_)),
+        comm_(duplicate_of(callers(communicator), timeout_seconds_, interrupted_)),
         rank_(rank_in(comm_.get())),
-        gather_(comm_.get(), rank_, size_of(comm_.get())),
-        link_(comm_.get(), rank_, size_of(comm_.get()), piece_bytes) {
+        gather_(comm_.get(), rank_, size_of(comm_.get()), &interrupted_),
+        link_(comm_.get(), rank_, size_of(comm_.get()), piece_bytes, &interrupted_) {
     topology_ = Topology::from_hosts(orrery::all_gather(*this, host_name()));
     const auto& nodes = topology_.node_of_rank;
     const auto ranks_here = std::count(nodes.begin(), nodes.end(), nodes[static_cast<std::size_t>(rank_)]);
@@ -197,6 +198,7 @@ class MpiWorld final : public World {
 
   double timeout_seconds_;
   std::string device_link_;
+  Interrupted interrupted_;
   int exceptions_at_open_ = std::uncaught_exceptions();
   bool initialised_here_;
   Communicator comm_;

@@ -14,7 +14,7 @@ class LoneSession final : public StreamSession {
  public:
   explicit LoneSession(std::size_t exchanges) : ready_(exchanges) {}
 
-  void begin_run() override { started_ = 0; }
+  void begin_run(const RunName&) override { started_ = 0; }
   void start(int exchange, EventHandle ready) override {
     ORRERY_CHECK(exchange == started_, "exchange ", exchange, " is started where ", started_, " is next");
     ready_[started_++] = ready;

@@ -22,7 +22,7 @@ class StagedSession final : public StreamSession {
     if (stuck_) static_cast<void>(transfers_.release());  // the thread may still use them
   }
 
-  void begin_run() override;
+  void begin_run(const RunName& run) override;
   void start(int exchange, device::EventHandle ready) override;
   void join(int exchange, device::StreamHandle stream, double timeout_seconds) override;
   void end_run() noexcept override;
@@ -40,10 +40,10 @@ class StagedSession final : public StreamSession {
   bool stuck_ = false;
 };
 
-void StagedSession::begin_run() {
+void StagedSession::begin_run(const RunName& run) {
   ORRERY_CHECK(!running_, "a run begins inside a run");
   transfers_->throw_if_failed();
-  transfers_->begin_run();
+  transfers_->begin_run(run);
   link_.thread().take(*transfers_);
   running_ = true;
 }
@@ -70,7 +70,7 @@ void StagedSession::land(int exchange, double timeout_seconds) {
   ORRERY_CHECK(exchange < transfers_->started(), "exchange ", exchange, " is awaited, but was not started");
   link_.thread().caller_blocks(true);
   try {
-    transfers_->wait_until_landed(exchange, timeout_seconds);
+    transfers_->wait_until_landed(exchange, timeout_seconds, link_.host_link().interrupted());
   } catch (const Error&) {
     link_.thread().caller_blocks(false);
     throw;

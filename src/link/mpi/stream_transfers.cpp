@@ -84,8 +84,8 @@ StreamTransfers::StreamTransfers(const StagingStreams& streams, Link& host_link,
   host_ = host_link.prepare(std::move(hosts));
 }
 
-void StreamTransfers::begin_run() {
-  host_->begin_run();
+void StreamTransfers::begin_run(const RunName& run) {
+  host_->begin_run(run);
   down_ = sent_ = all_landed_ = started_ = 0;
   for (Exchange& exchange : exchanges_) {
     exchange.sent_at = -1;
@@ -108,10 +108,13 @@ void StreamTransfers::throw_if_failed() const {
   if (failure_) std::rethrow_exception(failure_);
 }
 
-void StreamTransfers::wait_until_landed(int exchange, double timeout_seconds) {
+void StreamTransfers::wait_until_landed(int exchange, double timeout_seconds, const Interrupted* interrupted) {
+  constexpr double kForEver = 1e9;  // how long an exchange has been with the host link is overdue()'s to say
+  const Deadline deadline(kForEver, interrupted);
   std::unique_lock lock(mutex_);
   while (!exchanges_[exchange].landed) {
     if (failure_) std::rethrow_exception(failure_);
+    static_cast<void>(deadline.passed());
     const std::vector<Outstanding> late = overdue(timeout_seconds);
     if (!late.empty()) {
       failure_ = std::make_exception_ptr(Error(ErrorCode::peer, describe(late, timeout_seconds)));

@@ -14,6 +14,7 @@
 #include <vector>
 
 #include "device/stream.hpp"
+#include "link/deadline.hpp"
 #include "link/link.hpp"
 #include "link/mpi/progress_thread.hpp"
 #include "link/outstanding.hpp"
@@ -43,7 +44,7 @@ class StreamTransfers final : public ProgressWork {
   StreamTransfers(const StagingStreams& streams, Link& host_link, const std::vector<LinkExchange>& exchanges);
 
   // While the thread does not serve.
-  void begin_run();
+  void begin_run(const RunName& run);
   void end_run() noexcept { host_->end_run(); }
 
   // By the caller, while it does.
@@ -51,7 +52,7 @@ class StreamTransfers final : public ProgressWork {
   void start(device::EventHandle ready);
   // Returns when the exchange's bytes are on the host and their way up has been put on a stream. Throws what the thread
   // met, or ErrorCode::peer when an exchange has been with the host link for this long.
-  void wait_until_landed(int exchange, double timeout_seconds);
+  void wait_until_landed(int exchange, double timeout_seconds, const Interrupted* interrupted);
   void throw_if_failed() const;
   const device::Event& began(int exchange) const { return exchanges_[exchange].began; }
   const device::Event& ended(int exchange) const { return exchanges_[exchange].ended; }

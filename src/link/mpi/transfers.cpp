@@ -14,14 +14,15 @@ constexpr int kLooks = 20;
 
 }  // namespace
 
-Transfers::Transfers(MPI_Comm comm, const std::vector<LinkExchange>& exchanges, std::int64_t piece_bytes)
-    : order_(exchanges), unfinished_(exchanges.size()), times_(exchanges.size()), done_(exchanges.size()) {
+Transfers::Transfers(MPI_Comm comm, int rank, const std::vector<LinkExchange>& exchanges, std::int64_t piece_bytes)
+    : rank_(rank), order_(exchanges), unfinished_(exchanges.size()), times_(exchanges.size()), done_(exchanges.size()) {
   for (std::size_t index = 0; index < exchanges.size(); ++index) {
     first_request_.push_back(requests_.size());
     lane_.push_back(exchanges[index].lane);
     add(comm, exchanges[index], static_cast<int>(index), piece_bytes);
   }
   first_request_.push_back(requests_.size());
+  add_names(comm);
   active_.resize(requests_.size());
   active_request_.resize(requests_.size());
   finished_.resize(requests_.size());
@@ -33,6 +34,7 @@ Transfers::Transfers(MPI_Comm comm, const std::vector<LinkExchange>& exchanges, 
 void Transfers::add(MPI_Comm comm, const LinkExchange& exchange, int index, std::int64_t piece_bytes) {
   ORRERY_CHECK(exchange.lane < kLanes, "lane ", exchange.lane, " is beyond the tags of MPI");
   for (bool receive : {false, true}) {
+    if (receive) first_receive_.push_back(requests_.size());
     for (const Message& message : receive ? exchange.receives : exchange.sends) {
       for (Piece& piece : cut(message.region, piece_bytes)) {
         const MPI_Datatype type = piece.mpi_type();
@@ -41,20 +43,58 @@ void Transfers::add(MPI_Comm comm, const LinkExchange& exchange, int index, std:
                 ? MPI_Recv_init(piece.address, piece.count, type, message.peer, exchange.lane, comm, requests_.add())
                 : MPI_Send_init(piece.address, piece.count, type, message.peer, exchange.lane, comm, requests_.add());
         check_mpi(code, receive ? "MPI_Recv_init" : "MPI_Send_init");
-        described_.push_back({index, message.peer, receive, piece.bytes, false, std::move(piece)});
+        described_.push_back({index, message.peer, receive, piece.bytes, false, false, std::move(piece),
+                              receive ? add_source(message.peer) : -1});
       }
     }
   }
 }
 
-void Transfers::begin_run() {
+// The source's number. Called for each request in order, it notes the first ones.
+int Transfers::add_source(int rank) {
+  const auto known =
+      std::find_if(sources_.begin(), sources_.end(), [=](const Source& one) { return one.rank == rank; });
+  const auto number = static_cast<int>(known - sources_.begin());
+  if (known == sources_.end()) sources_.push_back({rank, {}, false, {}});
+  const auto request = static_cast<int>(described_.size());
+  const bool goes_on = request > first_receive_.back() && described_.back().source == number;
+  if (!goes_on) sources_[static_cast<std::size_t>(number)].receives.push_back(request);
+  return number;
+}
+
+// A name belongs to the first exchange with its peer, which is not complete before the name has moved.
+void Transfers::add_names(MPI_Comm comm) {
+  constexpr int kBytes = sizeof(RunName);
+  for (Source& source : sources_) {  // all are there, so a name stays where it is
+    check_mpi(MPI_Recv_init(&source.name, kBytes, MPI_BYTE, source.rank, kRunNameTag, comm, requests_.add()),
+              "MPI_Recv_init");
+    const int exchange = described_[source.receives.front()].exchange;
+    described_.push_back({exchange, source.rank, true, kBytes, false, false, {}, -1});
+  }
+  std::vector<int> told;
+  for (int request = 0; request < first_request_.back(); ++request) {
+    const int exchange = described_[request].exchange, peer = described_[request].peer;
+    if (described_[request].receive || std::find(told.begin(), told.end(), peer) != told.end()) continue;
+    told.push_back(peer);
+    check_mpi(MPI_Send_init(&run_, kBytes, MPI_BYTE, peer, kRunNameTag, comm, requests_.add()), "MPI_Send_init");
+    described_.push_back({exchange, peer, false, kBytes, false, false, {}, -1});
+  }
+}
+
+void Transfers::begin_run(const RunName& run) {
   order_.begin_run();
   for (std::size_t exchange = 0; exchange < lane_.size(); ++exchange) {
     unfinished_[exchange] = first_request_[exchange + 1] - first_request_[exchange];
     times_[exchange] = {};
     done_[exchange].store(false, std::memory_order_relaxed);
   }
-  for (Request& request : described_) request.complete = false;
+  for (Request& request : described_) request.started = request.complete = false;
+  for (int request = first_request_.back(); request < requests_.size(); ++request) {
+    ++unfinished_[described_[request].exchange];
+  }
+  run_ = run;
+  for (Source& source : sources_) source.known = false;
+  names_begun_ = false;
   started_.store(0, std::memory_order_relaxed);
 }
 
@@ -87,11 +127,15 @@ void Transfers::sleep_until_done(int exchange, const Deadline& deadline) {
     sched_yield();
   }
   std::unique_lock lock(mutex_);
-  changed_.wait_until(lock, deadline.at(), [&] { return done(exchange) || failed(); });
+  while (!done(exchange) && !failed() && !deadline.passed()) changed_.wait_until(lock, deadline.at());
 }
 
 ProgressWork::State Transfers::poll() {
   State state;
+  if (!names_begun_) {
+    start(first_request_.back(), requests_.size());
+    names_begun_ = true;
+  }
   const int started = started_.load(std::memory_order_acquire);
   for (int exchange = order_.next(started); exchange >= 0; exchange = order_.next(started)) {
     post(exchange);
@@ -132,15 +176,41 @@ void Transfers::fail(std::exception_ptr error) noexcept {
   changed_.notify_all();
 }
 
-void Transfers::post(int exchange) {
-  const int first = first_request_[exchange], count = first_request_[exchange + 1] - first;
-  times_[exchange].began = steady_seconds();
-  if (count == 0) return complete(exchange);
-  check_mpi(MPI_Startall(count, requests_.at(first)), "MPI_Startall");
-  for (int request = first; request < first + count; ++request) {
+void Transfers::start(int first, int end) {
+  if (first == end) return;
+  check_mpi(MPI_Startall(end - first, requests_.at(first)), "MPI_Startall");
+  for (int request = first; request < end; ++request) {
+    described_[request].started = true;
     active_[active_count_] = *requests_.at(request);
     active_request_[active_count_] = request;
     ++active_count_;
+  }
+}
+
+void Transfers::post(int exchange) {
+  times_[exchange].began = steady_seconds();
+  if (unfinished_[exchange] == 0) return complete(exchange);
+  start(first_request_[exchange], first_receive_[exchange]);
+  for (int first = first_receive_[exchange]; first < first_request_[exchange + 1]; ++first) {
+    const Source& source = sources_[described_[first].source];
+    if (source.known && !described_[first].started) receive(source, first);
+  }
+}
+
+// Starts the receives from a source that stand together from this one on.
+void Transfers::receive(const Source& source, int first) {
+  const int exchange = described_[first].exchange;
+  int end = first;
+  while (end < first_request_[exchange + 1] && described_[end].peer == source.rank) ++end;
+  start(first, end);
+}
+
+// What has been waiting for the source's name, in order.
+void Transfers::meet(Source& source) {
+  if (source.name != run_) orrery::fail(ErrorCode::peer, not_the_same(source.rank, source.name, rank_, run_));
+  source.known = true;
+  for (const int first : source.receives) {
+    if (order_.begun(described_[first].exchange)) receive(source, first);
   }
 }
 
@@ -152,6 +222,8 @@ void Transfers::finish(int index, const MPI_Status& status) {
     if (bytes != request.bytes) wrong_size(request, status, false);
   }
   request.complete = true;
+  const int name = index - first_request_.back();
+  if (name >= 0 && name < static_cast<int>(sources_.size())) meet(sources_[static_cast<std::size_t>(name)]);
   if (--unfinished_[request.exchange] == 0) complete(request.exchange);
 }
 

@@ -1,5 +1,9 @@
 // The transfers of one session: persistent requests made once, started and tested by the progress thread. The caller's
 // thread touches only what is atomic, what the mutex guards, and, while the progress thread does not serve, the rest.
+//
+// At the beginning of a run each rank sends the name of the run to every rank that it sends messages to. Nothing is
+// received from a peer before its name has come and is the same: MPI might write a longer message past the end of a
+// buffer, and what fits but belongs to another run is worse.
 #pragma once
 
 #include <atomic>
@@ -20,10 +24,10 @@ namespace orrery {
 
 class Transfers final : public ProgressWork {
  public:
-  Transfers(MPI_Comm comm, const std::vector<LinkExchange>& exchanges, std::int64_t piece_bytes);
+  Transfers(MPI_Comm comm, int rank, const std::vector<LinkExchange>& exchanges, std::int64_t piece_bytes);
 
   // While the progress thread does not serve.
-  void begin_run();
+  void begin_run(const RunName& run);
   bool in_flight() const { return active_count_ > 0; }
   // What holds up this exchange: what of it is in flight, or of an earlier one that it waits for.
   std::vector<Outstanding> outstanding(int exchange) const;
@@ -36,7 +40,7 @@ class Transfers final : public ProgressWork {
   bool failed() const { return failed_.load(std::memory_order_acquire); }
   [[noreturn]] void rethrow() const;
   ExchangeTimes times(int exchange) const { return times_[exchange]; }  // once it is done
-  // Returns when the exchange is done, or the link has failed, or the deadline has passed.
+  // Returns when the exchange is done, or the link has failed, or the deadline has passed; throws when interrupted.
   void sleep_until_done(int exchange, const Deadline& deadline);
 
   State poll() override;
@@ -48,18 +52,36 @@ class Transfers final : public ProgressWork {
     int peer = 0;
     bool receive = false;
     std::int64_t bytes = 0;
-    bool complete = false;
+    bool started = false, complete = false;
     Piece piece;
+    int source = -1;  // of a receive: among the sources
+  };
+  // Who sends something to this rank in a run.
+  struct Source {
+    int rank = 0;
+    RunName name;  // of its run
+    bool known = false;
+    std::vector<int> receives;  // of its messages, in order: the first request of each exchange
   };
   void add(MPI_Comm comm, const LinkExchange& exchange, int index, std::int64_t piece_bytes);
+  void add_names(MPI_Comm comm);
+  int add_source(int rank);
+  void start(int first, int end);
   void post(int exchange);
+  void receive(const Source& source, int first);
+  void meet(Source& source);
   void finish(int request, const MPI_Status& status);
   void complete(int exchange);
   [[noreturn]] void wrong_size(const Request& request, const MPI_Status& status, bool truncated) const;
 
-  PersistentRequests requests_;
+  const int rank_;
+  PersistentRequests requests_;     // those of the exchanges, then those of the names
   std::vector<Request> described_;  // by request
-  std::vector<int> first_request_;  // by exchange, with one more at the end
+  std::vector<int> first_request_;  // by exchange, with one more at the end: the first of the names
+  std::vector<int> first_receive_;  // by exchange, whose sends stand before its receives
+  RunName run_;
+  std::vector<Source> sources_;  // whose names are received, by the first requests of the names
+  bool names_begun_ = false;
   std::vector<int> lane_;
   PostingOrder order_;
   std::vector<int> unfinished_;  // requests, by exchange

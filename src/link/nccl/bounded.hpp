@@ -27,8 +27,11 @@ std::future<std::invoke_result_t<Work&>> begin(Work work) {
 }
 
 template <typename Result>
-bool ready(const std::future<Result>& result, const Deadline& deadline) {
-  return result.wait_until(deadline.at()) == std::future_status::ready;
+bool ready(const std::future<Result>& result, const Deadline& deadline) {  // throws when interrupted
+  do {
+    if (result.wait_until(deadline.at()) == std::future_status::ready) return true;
+  } while (!deadline.passed());
+  return false;
 }
 
 }  // namespace orrery::nccl

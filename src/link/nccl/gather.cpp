@@ -86,7 +86,8 @@ Gather::~Gather() {
   }
 }
 
-std::vector<std::vector<std::byte>> Gather::operator()(std::span<const std::byte> mine, double timeout_seconds) {
+std::vector<std::vector<std::byte>> Gather::operator()(std::span<const std::byte> mine, double timeout_seconds,
+                                                       const Interrupted* interrupted) {
   throw_if_broken();
   const device::DeviceGuard guard(seat_.device);
   const RelaxedCapture relaxed;
@@ -98,7 +99,7 @@ std::vector<std::vector<std::byte>> Gather::operator()(std::span<const std::byte
   const std::span<const std::byte> first = mine.first(std::min(mine.size(), kOnCard));
   std::copy(first.begin(), first.end(), message_->mine.data() + sizeof my_size);
   start(kCardBytes);
-  finish(timeout_seconds);
+  finish(timeout_seconds, interrupted);
   for (std::size_t rank = 0; rank < records.size(); ++rank) {
     const std::byte* card = message_->all.data() + rank * kCardBytes;
     std::int64_t size = 0;
@@ -115,7 +116,7 @@ std::vector<std::vector<std::byte>> Gather::operator()(std::span<const std::byte
       std::copy(piece.begin(), piece.end(), message_->mine.data());
     }
     start(kPieceBytes);
-    finish(timeout_seconds);
+    finish(timeout_seconds, interrupted);
     for (std::size_t rank = 0; rank < records.size(); ++rank) {
       if (at >= sizes[rank]) continue;
       const std::byte* piece = message_->all.data() + rank * kPieceBytes;
@@ -136,15 +137,23 @@ void Gather::start(std::size_t bytes) {
   m.gathered.record(stream);
 }
 
-void Gather::finish(double timeout_seconds) {
-  const Deadline deadline(timeout_seconds);
+void Gather::finish(double timeout_seconds, const Interrupted* interrupted) {
+  const Deadline deadline(timeout_seconds, interrupted);
+  const auto late = [&] {
+    try {
+      return deadline.passed();
+    } catch (const Error& error) {  // interrupted: the others may never come
+      break_down(error);
+      throw;
+    }
+  };
   const auto spin_until = std::chrono::steady_clock::now() + kSpinning;
   while (!message_->gathered.reached()) {
     ncclResult_t state = ncclSuccess;
     ORRERY_NCCL_CHECK(ncclCommGetAsyncError(communicator_.get(), &state));
     if (state != ncclSuccess && state != ncclInProgress) {
       break_down(Error(ErrorCode::peer, concat("all_gather: NCCL: ", explain(state))));
-    } else if (deadline.passed()) {
+    } else if (late()) {
       break_down(
           Error(ErrorCode::peer, concat("not every rank came to all_gather within ", seconds_text(timeout_seconds),
                                         " s; NCCL cannot tell which is missing")));

@@ -15,6 +15,7 @@
 #include <span>
 #include <vector>
 
+#include "link/deadline.hpp"
 #include "link/nccl/lanes.hpp"
 #include "orrery/error.hpp"
 
@@ -26,7 +27,8 @@ class Gather {
   Gather(ncclComm_t theirs, const Seat& seat);
   ~Gather();
 
-  std::vector<std::vector<std::byte>> operator()(std::span<const std::byte> mine, double timeout_seconds);
+  std::vector<std::vector<std::byte>> operator()(std::span<const std::byte> mine, double timeout_seconds,
+                                                 const Interrupted* interrupted);
   // Aborts the communicator, once; the first error is the one that is kept.
   void break_down(const Error& why) noexcept;
   void throw_if_broken() const;
@@ -37,7 +39,7 @@ class Gather {
   struct Message;
 
   void start(std::size_t bytes);
-  void finish(double timeout_seconds);
+  void finish(double timeout_seconds, const Interrupted* interrupted);
 
   const Seat seat_;
   Communicator communicator_;

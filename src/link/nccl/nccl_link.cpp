@@ -24,8 +24,8 @@ constexpr double kCloseSeconds = 5;
 
 }  // namespace
 
-NcclLink::NcclLink(std::vector<Lane> lanes, const Seat& seat, double timeout_seconds)
-    : seat_(seat), timeout_seconds_(timeout_seconds), lanes_(std::move(lanes)) {
+NcclLink::NcclLink(std::vector<Lane> lanes, const Seat& seat, double timeout_seconds, const Interrupted* interrupted)
+    : seat_(seat), timeout_seconds_(timeout_seconds), interrupted_(interrupted), lanes_(std::move(lanes)) {
   if (timeout_seconds >= kForEver) return;
   try {
     watchdog_ = std::thread([this] { watch(); });

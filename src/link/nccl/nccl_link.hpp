@@ -17,6 +17,7 @@
 #include <thread>
 #include <vector>
 
+#include "link/deadline.hpp"
 #include "link/nccl/lanes.hpp"
 #include "link/stream_link.hpp"
 #include "orrery/error.hpp"
@@ -35,7 +36,7 @@ struct Transfer {
 
 class NcclLink final : public StreamLink {
  public:
-  NcclLink(std::vector<Lane> lanes, const Seat& seat, double timeout_seconds);
+  NcclLink(std::vector<Lane> lanes, const Seat& seat, double timeout_seconds, const Interrupted* interrupted);
   ~NcclLink() override;
 
   const char* name() const override { return "nccl"; }
@@ -45,6 +46,7 @@ class NcclLink final : public StreamLink {
   // For its sessions.
   const Seat& seat() const { return seat_; }
   double timeout_seconds() const { return timeout_seconds_; }
+  const Interrupted* interrupted() const { return interrupted_; }
   device::StreamHandle stream(int lane) const { return lanes_[lane].stream.handle(); }
   void transfer(int lane, const std::vector<Transfer>& sends, const std::vector<Transfer>& receives);
   void throw_if_broken() const;
@@ -61,6 +63,7 @@ class NcclLink final : public StreamLink {
 
   const Seat seat_;
   const double timeout_seconds_;
+  const Interrupted* const interrupted_;
   const int exceptions_at_open_ = std::uncaught_exceptions();
   std::vector<Lane> lanes_;
   std::timed_mutex nccl_;  // held by who calls NCCL on a communicator

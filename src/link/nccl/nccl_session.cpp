@@ -85,7 +85,7 @@ NcclSession::~NcclSession() {
   link_.forget(*this);
 }
 
-void NcclSession::begin_run() {
+void NcclSession::begin_run(const RunName&) {
   ORRERY_CHECK(!running_, "a run begins inside a run");
   link_.throw_if_broken();
   settle(run_ - 1);
@@ -180,9 +180,12 @@ void NcclSession::settle(long number) {
 
 void NcclSession::wait_until_complete(const Run& run, int exchange, double timeout_seconds) {
   const RelaxedCapture relaxed;
+  constexpr double kForEver = 1e9;  // fault() keeps the time
+  const Deadline deadline(kForEver, link_.interrupted());
   Clocks clocks{};
   while (!run.marks[exchange].ended.reached()) {
     link_.throw_if_broken();
+    static_cast<void>(deadline.passed());
     const std::optional<Error> met = fault(clocks, timeout_seconds, link_.complaint());
     if (met) link_.break_down(*met);
     std::this_thread::sleep_for(kPause);

@@ -24,7 +24,7 @@ class NcclSession final : public StreamSession {
   NcclSession(NcclLink& link, const std::vector<LinkExchange>& exchanges, std::byte* staging);
   ~NcclSession() override;
 
-  void begin_run() override;
+  void begin_run(const RunName& run) override;
   void start(int exchange, device::EventHandle ready) override;
   void join(int exchange, device::StreamHandle stream, double timeout_seconds) override;
   void end_run() noexcept override;

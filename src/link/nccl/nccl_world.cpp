@@ -19,13 +19,13 @@
 namespace orrery {
 namespace {
 
-std::unique_ptr<nccl::Gather> open_gather(ncclComm_t theirs, const nccl::Seat& seat, double timeout_seconds) {
+std::unique_ptr<nccl::Gather> open_gather(ncclComm_t theirs, const nccl::Seat& seat, const WorldOptions& options) {
   auto gather = nccl::begin([=] {
     const device::DeviceGuard guard(seat.device);
     return std::make_unique<nccl::Gather>(theirs, seat);
   });
-  if (!nccl::ready(gather, Deadline(timeout_seconds))) {
-    fail(ErrorCode::peer, "NCCL: not every rank opened the world within ", seconds_text(timeout_seconds), " s");
+  if (!nccl::ready(gather, Deadline(options.timeout_seconds, &options.interrupted))) {
+    fail(ErrorCode::peer, "NCCL: not every rank opened the world within ", seconds_text(options.timeout_seconds), " s");
   }
   return gather.get();
 }
@@ -38,18 +38,18 @@ std::string host_name() {
 
 class NcclWorld final : public World {
  public:
-  NcclWorld(ncclComm_t theirs, const nccl::Seat& seat, double timeout_seconds)
-      : seat_(seat), timeout_seconds_(timeout_seconds), gather_(open_gather(theirs, seat, timeout_seconds)) {
+  NcclWorld(ncclComm_t theirs, const nccl::Seat& seat, const WorldOptions& options)
+      : seat_(seat), options_(options), gather_(open_gather(theirs, seat, options_)) {
     topology_ = Topology::from_hosts(orrery::all_gather(*this, host_name()));
   }
 
   int rank() const override { return seat_.rank; }
   const Topology& topology() const override { return topology_; }
-  double timeout_seconds() const override { return timeout_seconds_; }
+  double timeout_seconds() const override { return options_.timeout_seconds; }
   std::string_view link_name() const override { return "nccl"; }
 
   std::vector<std::vector<std::byte>> all_gather(std::span<const std::byte> mine) override {
-    return (*gather_)(mine, timeout_seconds_);
+    return (*gather_)(mine, options_.timeout_seconds, &options_.interrupted);
   }
 
   Link& link() override {
@@ -61,7 +61,8 @@ class NcclWorld final : public World {
              "; its communicator is of CUDA device ", seat_.device);
     }
     gather_->throw_if_broken();
-    if (!stream_link_) stream_link_ = open_nccl_link(gather_->communicator(), timeout_seconds_);
+    if (!stream_link_)
+      stream_link_ = open_nccl_link(gather_->communicator(), options_.timeout_seconds, &options_.interrupted);
     return *stream_link_;
   }
 
@@ -73,7 +74,7 @@ class NcclWorld final : public World {
 
  private:
   nccl::Seat seat_;
-  double timeout_seconds_;
+  WorldOptions options_;
   Topology topology_;
   std::unique_ptr<nccl::Gather> gather_;
   std::unique_ptr<StreamLink> stream_link_;
@@ -93,7 +94,7 @@ std::unique_ptr<World> open_nccl_world(void* communicator, Device device, const 
     refuse("the communicator of NCCL is of CUDA device ", seat.device, "; given is ", to_string(device.kind),
            " device ", device.index);
   }
-  return std::make_unique<NcclWorld>(theirs, seat, options.timeout_seconds);
+  return std::make_unique<NcclWorld>(theirs, seat, options);
 }
 
 }  // namespace orrery

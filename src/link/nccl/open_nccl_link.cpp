@@ -13,11 +13,11 @@ namespace orrery {
 namespace {
 
 std::unique_ptr<StreamLink> opened(std::future<std::vector<nccl::Lane>> lanes, const nccl::Seat& seat,
-                                   double timeout_seconds) {
-  if (!nccl::ready(lanes, Deadline(timeout_seconds))) {
+                                   double timeout_seconds, const Interrupted* interrupted) {
+  if (!nccl::ready(lanes, Deadline(timeout_seconds, interrupted))) {
     fail(ErrorCode::peer, "NCCL: not every rank made its communicators within ", seconds_text(timeout_seconds), " s");
   }
-  return std::make_unique<nccl::NcclLink>(lanes.get(), seat, timeout_seconds);
+  return std::make_unique<nccl::NcclLink>(lanes.get(), seat, timeout_seconds, interrupted);
 }
 
 }  // namespace
@@ -26,8 +26,8 @@ bool has_nccl() {
   return true;
 }
 
-std::unique_ptr<StreamLink> open_nccl_link(World& world, int device) {
-  nccl::let_ranks_share_devices(world, device);
+std::unique_ptr<StreamLink> open_nccl_link(World& world, int device, const Interrupted* interrupted) {
+  nccl::refuse_shared_devices(world, device);
   ncclUniqueId id{};
   std::optional<Error> met;
   try {
@@ -40,13 +40,13 @@ std::unique_ptr<StreamLink> open_nccl_link(World& world, int device) {
   ORRERY_CHECK(shared.size() == sizeof id, "rank 0 gave ", shared.size(), " bytes of an id of ", sizeof id);
   std::memcpy(&id, shared.data(), sizeof id);
   const nccl::Seat seat{world.rank(), world.world_size(), device};
-  return opened(nccl::begin([=] { return nccl::make_lanes(id, seat); }), seat, world.timeout_seconds());
+  return opened(nccl::begin([=] { return nccl::make_lanes(id, seat); }), seat, world.timeout_seconds(), interrupted);
 }
 
-std::unique_ptr<StreamLink> open_nccl_link(void* communicator, double timeout_seconds) {
+std::unique_ptr<StreamLink> open_nccl_link(void* communicator, double timeout_seconds, const Interrupted* interrupted) {
   const auto theirs = static_cast<ncclComm_t>(communicator);
   const nccl::Seat seat = nccl::seat_of(theirs);
-  return opened(nccl::begin([=] { return nccl::make_lanes(theirs, seat); }), seat, timeout_seconds);
+  return opened(nccl::begin([=] { return nccl::make_lanes(theirs, seat); }), seat, timeout_seconds, interrupted);
 }
 
 }  // namespace orrery

@@ -3,6 +3,7 @@
 
 #include <memory>
 
+#include "link/deadline.hpp"
 #include "link/stream_link.hpp"
 #include "orrery/world.hpp"
 
@@ -12,10 +13,10 @@ bool has_nccl();
 
 // Collective: all ranks of the world, each with its device, which several ranks of a host may share. Throws
 // ErrorCode::peer when not all of them come within the world's timeout.
-std::unique_ptr<StreamLink> open_nccl_link(World& world, int device);
+std::unique_ptr<StreamLink> open_nccl_link(World& world, int device, const Interrupted* interrupted);
 
 // The same among the ranks of a caller's own communicator (an ncclComm_t), which must outlive this call and is neither
 // used nor freed later.
-std::unique_ptr<StreamLink> open_nccl_link(void* communicator, double timeout_seconds);
+std::unique_ptr<StreamLink> open_nccl_link(void* communicator, double timeout_seconds, const Interrupted* interrupted);
 
 }  // namespace orrery

@@ -1,8 +1,5 @@
 #include "link/nccl/shared_devices.hpp"
 
-#include <unistd.h>
-
-#include <algorithm>
 #include <cstdlib>
 #include <string>
 
@@ -11,34 +8,29 @@
 namespace orrery::nccl {
 namespace {
 
-std::string host_name() {
-  char name[256] = {};
-  gethostname(name, sizeof name - 1);
-  return name;
-}
-
-// The device's own identity: processes may number their devices differently.
+// The device's own identity, for processes may number their devices differently; and the host that NCCL takes it for.
 std::string identity(int device) {
   cudaDeviceProp properties{};
   ORRERY_CUDA_CHECK(cudaGetDeviceProperties(&properties, device));
-  return {properties.uuid.bytes, sizeof properties.uuid.bytes};
-}
-
-void set_unless_set(const char* name, const std::string& value) {
-  setenv(name, value.c_str(), 0);
+  const char* host = std::getenv("NCCL_HOSTID");
+  return std::string(properties.uuid.bytes, sizeof properties.uuid.bytes) + (host == nullptr ? "" : host);
 }
 
 }  // namespace
 
-void let_ranks_share_devices(World& world, int device) {
-  const std::vector<std::string> devices = all_gather(world, identity(device));
-  const auto ranks_on = [&](const std::string& one) { return std::count(devices.begin(), devices.end(), one); };
-  const bool shared = std::any_of(devices.begin(), devices.end(), [&](const auto& one) { return ranks_on(one) > 1; });
-  if (!shared) return;
-  if (ranks_on(devices[world.rank()]) > 1) set_unless_set("NCCL_HOSTID", concat(host_name(), "-", world.rank()));
-  if (world.topology().nodes() > 1) return;  // then NCCL needs the real network
-  set_unless_set("NCCL_IB_DISABLE", "1");
-  set_unless_set("NCCL_SOCKET_IFNAME", "lo");
+void refuse_shared_devices(World& world, int device) {
+  std::string mine;
+  all_or_none(world, [&] { mine = identity(device); });
+  const std::vector<std::string> all = all_gather(world, mine);
+  for (std::size_t second = 1; second < all.size(); ++second) {
+    for (std::size_t first = 0; first < second; ++first) {
+      if (all[first] != all[second]) continue;
+      refuse("ranks ", first, " and ", second,
+             " have one CUDA device between them, which NCCL takes only of ranks that seem to live on different hosts: "
+             "set NCCL_HOSTID, differently on each rank, and on a single host NCCL_SOCKET_IFNAME=lo and "
+             "NCCL_IB_DISABLE=1, before the program starts; or take the device link mpi");
+    }
+  }
 }
 
 }  // namespace orrery::nccl

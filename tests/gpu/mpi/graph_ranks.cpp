@@ -2,6 +2,7 @@
 #include <cstdio>
 
 #include "gpu/world/graph.hpp"
+#include "support/shared_devices.hpp"
 
 int main() {
   using namespace orrery;
@@ -12,6 +13,7 @@ int main() {
     return kSkipped;
   }
   const auto world = open_mpi_world({.timeout_seconds = 60, .device_link = "nccl"});
+  test::let_ranks_share_devices(*world);
   try {
     test::graph_gives_the_bits_of_a_run(*world, {DeviceKind::cuda, world->rank() % devices});
   } catch (const Error& error) {

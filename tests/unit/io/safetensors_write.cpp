@@ -23,7 +23,7 @@ namespace {
 
 using Shards = std::vector<std::vector<Span>>;  // by rank
 
-constexpr WorldOptions kOptions{.timeout_seconds = 20};
+const WorldOptions kOptions{.timeout_seconds = 20};
 constexpr std::int64_t kTokens = 24, kBatch = 2, kHeads = 3, kWidth = 4;
 
 // What a rank gives: generated rows with gaps between tokens where `padding` is not 0, and an lse whose value tells

@@ -1,0 +1,247 @@
+// What a forward run leaves for its backward run: calls in flight at once, and what a backward run refuses.
+#include <string>
+#include <vector>
+
+#include "support/catch.hpp"
+#include "world/tensors.hpp"
+
+using namespace orrery;
+using namespace orrery::test;
+
+namespace {
+
+Plan plan_of(int world_size, const char* strategy = "ring") {
+  AttentionProblem problem;
+  problem.seq_len = 24 * world_size;
+  problem.heads = 4;
+  problem.kv_heads = 2;
+  problem.head_dim = 16;
+  problem.mask = Mask::parse("causal", problem.seq_len);
+  return make_plan(problem, Topology::single_node(world_size), {"zigzag", strategy, true, true});
+}
+
+// Of one rank: a plan on a world, two calls with tensors and kept memory each, and scratch that they share.
+struct Rank {
+  Rank(World& world_, const Plan& plan_, const AttentionOptions& options = {})
+      : world(world_),
+        plan(plan_),
+        attention(world, plan, options),
+        a(plan, world.rank(), 3),
+        b(plan, world.rank(), 4),
+        kept_a(poisoned(attention.kept_bytes())),
+        kept_b(poisoned(attention.kept_bytes())),
+        scratch(poisoned(attention.workspace_bytes() - attention.kept_bytes())) {}
+
+  void bind_a() { attention.bind(a.views(), span_of(scratch), span_of(kept_a)); }
+  void bind_b() { attention.bind(b.views(), span_of(scratch), span_of(kept_b)); }
+  void bind_b_on_kept_a() { attention.bind(b.views(), span_of(scratch), span_of(kept_a)); }
+  bool right(const Tensors& tensors) {
+    const Verification v = verify(world, plan, tensors.views(), true, VerifyMode::full);
+    return v.wrong == 0 && v.out_rel_l2 < 1e-5 && v.dq_rel_l2 < 1e-5 && v.dk_rel_l2 < 1e-5 && v.dv_rel_l2 < 1e-5;
+  }
+
+  World& world;
+  const Plan& plan;
+  Attention attention;
+  const Tensors a, b;
+  const DeviceMemory kept_a, kept_b, scratch;
+};
+
+// What each rank's backward() says after `before`, which must not move the world out of step: a whole call follows.
+std::vector<std::string> refusals(const Plan& plan, Agree agree, const std::function<void(Rank&)>& before) {
+  std::vector<std::string> said(static_cast<std::size_t>(plan.topology.world_size));
+  run_in_process(plan.topology.world_size, {.timeout_seconds = 20}, [&](World& world) {
+    Rank rank(world, plan, {.agree = agree});
+    before(rank);
+    try {
+      rank.attention.backward();
+    } catch (const Error& error) {
+      if (error.code() == ErrorCode::invalid) said[static_cast<std::size_t>(world.rank())] = error.what();
+    }
+    rank.bind_b();
+    rank.attention.forward();
+    rank.attention.backward();
+    if (!rank.right(rank.b)) fail(ErrorCode::bug, "a call after a refusal is wrong");
+  });
+  return said;
+}
+
+constexpr const char* kRefused = "there is no forward run for this backward run";
+
+}  // namespace
+
+TEST_CASE("calls in flight at once, each with kept memory of its own, have each their own gradients") {
+  for (const char* strategy : {"ring", "gather"}) {
+    for (int world_size : {1, 4, 6}) {
+      for (int bindings : {1, 8}) {
+        INFO(strategy << " P=" << world_size << " bindings " << bindings);
+        const Plan plan = plan_of(world_size, strategy);
+        std::vector<char> right(static_cast<std::size_t>(world_size), 0);
+        run_in_process(world_size, {.timeout_seconds = 60}, [&](World& world) {
+          Rank rank(world, plan, {.bindings = bindings});
+          rank.bind_a();
+          rank.attention.forward();
+          rank.bind_b();
+          rank.attention.forward();
+          rank.bind_a();
+          rank.attention.backward();
+          rank.bind_b();
+          rank.attention.backward();
+          right[static_cast<std::size_t>(world.rank())] = rank.right(rank.a) && rank.right(rank.b);
+        });
+        for (char one : right) REQUIRE(one != 0);
+      }
+    }
+  }
+}
+
+TEST_CASE("a backward run whose forward run is not the one that is kept is refused on all ranks alike") {
+  const std::vector<std::pair<const char*, std::function<void(Rank&)>>> cases = {
+      {"before any forward", [](Rank& r) { r.bind_a(); }},
+      {"bind, then backward",
+       [](Rank& r) {
+         r.bind_a();
+         r.attention.forward();
+         r.attention.backward();
+         r.bind_b();
+       }},
+      {"forward(a) forward(b) backward(a) on one kept memory",
+       [](Rank& r) {
+         r.bind_a();
+         r.attention.forward();
+         r.bind_b_on_kept_a();
+         r.attention.forward();
+         r.bind_a();
+       }},
+      {"another forward run on the same output",
+       [](Rank& r) {
+         r.bind_a();
+         r.attention.forward();
+         AttentionTensors mixed = r.b.views();
+         mixed.out = r.a.views().out;
+         r.attention.bind(mixed, span_of(r.scratch), span_of(r.kept_b));
+         r.attention.forward();
+         r.bind_a();
+       }},
+      {"another attention on the same workspace",
+       [](Rank& r) {
+         const DeviceMemory workspace = poisoned(r.attention.workspace_bytes());
+         Attention other(r.world, r.plan);
+         r.attention.bind(r.a.views(), span_of(workspace));
+         other.bind(r.b.views(), span_of(workspace));
+         r.attention.forward();
+         other.forward();
+         r.attention.bind(r.a.views(), span_of(workspace));
+       }},
+      {"a forward run on one rank's tensors of another call",
+       [](Rank& r) {
+         r.bind_a();
+         r.attention.forward();
+         r.attention.backward();
+         r.bind_b();
+         r.attention.forward();
+         r.bind_a();
+         r.attention.forward();
+         AttentionTensors mixed = r.a.views();
+         mixed.query = r.b.views().query;
+         r.attention.bind(mixed, span_of(r.scratch), span_of(r.kept_a));
+       }},
+  };
+  const Plan plan = plan_of(4);
+  for (const auto& [name, before] : cases) {
+    for (Agree agree : {Agree::first, Agree::always}) {
+      INFO(name << (agree == Agree::first ? ", first" : ", always"));
+      for (const std::string& said : refusals(plan, agree, before)) REQUIRE_THAT(said, ContainsSubstring(kRefused));
+    }
+  }
+}
+
+TEST_CASE("where ranks agree on every call, the objection of one is that of all") {
+  const auto before = [](Rank& r) {
+    r.bind_a();
+    r.attention.forward();
+    if (r.world.rank() == 2) r.bind_b();
+  };
+  for (const std::string& said : refusals(plan_of(4), Agree::always, before)) {
+    REQUIRE_THAT(said, ContainsSubstring(std::string("rank 2: ") + kRefused));
+  }
+}
+
+TEST_CASE("kept memory that the way back uses up serves one backward run, and other kept memory any number") {
+  for (int world_size : {3, 6}) {
+    const Plan plan = plan_of(world_size);
+    std::vector<int> refused(static_cast<std::size_t>(world_size), 0);
+    std::vector<char> right(static_cast<std::size_t>(world_size), 0);
+    run_in_process(world_size, {.timeout_seconds = 60}, [&](World& world) {
+      Rank rank(world, plan, {.agree = Agree::always});
+      rank.bind_a();
+      rank.attention.forward();
+      rank.attention.backward();
+      try {
+        rank.attention.backward();
+      } catch (const Error& error) {
+        refused[static_cast<std::size_t>(world.rank())] = error.code() == ErrorCode::invalid ? 1 : 2;
+      }
+      right[static_cast<std::size_t>(world.rank())] = rank.right(rank.a);
+    });
+    for (int one : refused) REQUIRE(one == (world_size == 6 ? 1 : 0));
+    for (char one : right) REQUIRE(one != 0);
+  }
+}
+
+TEST_CASE("a plan that keeps nothing goes back to any call whose results are still there") {
+  const Plan plan = plan_of(3, "gather");
+  std::vector<char> right(3, 0);
+  run_in_process(3, {.timeout_seconds = 60}, [&](World& world) {
+    Rank rank(world, plan);
+    if (rank.attention.kept_bytes() != 0) fail(ErrorCode::bug, "a gather keeps ", rank.attention.kept_bytes());
+    const DeviceMemory workspace = poisoned(rank.attention.workspace_bytes());
+    for (const Tensors* tensors : {&rank.a, &rank.b}) {
+      rank.attention.bind(tensors->views(), span_of(workspace));
+      rank.attention.forward();
+    }
+    for (const Tensors* tensors : {&rank.a, &rank.b}) {
+      rank.attention.bind(tensors->views(), span_of(workspace));
+      rank.attention.backward();
+    }
+    right[static_cast<std::size_t>(world.rank())] = rank.right(rank.a) && rank.right(rank.b);
+  });
+  for (char one : right) REQUIRE(one != 0);
+}
+
+TEST_CASE("a forward run that is done again is gone back from") {
+  const Plan plan = plan_of(4);
+  std::vector<char> right(4, 0);
+  run_in_process(4, {.timeout_seconds = 60}, [&](World& world) {
+    Rank rank(world, plan);
+    rank.bind_a();
+    rank.attention.forward();
+    rank.bind_b_on_kept_a();
+    rank.attention.forward();
+    rank.attention.backward();
+    rank.bind_a();
+    rank.attention.forward();
+    rank.attention.backward();
+    right[static_cast<std::size_t>(world.rank())] = rank.right(rank.a) && rank.right(rank.b);
+  });
+  for (char one : right) REQUIRE(one != 0);
+}
+
+TEST_CASE("what was copied elsewhere is gone back from on the caller's word") {
+  const Plan plan = plan_of(4);
+  std::vector<char> right(4, 0);
+  run_in_process(4, {.timeout_seconds = 60}, [&](World& world) {
+    Rank rank(world, plan);
+    rank.bind_a();
+    rank.attention.forward();
+    const DeviceMemory moved = poisoned(rank.attention.kept_bytes());
+    std::memcpy(moved.data(), rank.kept_a.data(), moved.size());
+    rank.bind_b_on_kept_a();
+    rank.attention.forward();
+    rank.attention.bind(rank.a.views(), span_of(rank.scratch), span_of(moved));
+    rank.attention.assume_forward();
+    rank.attention.backward();
+    right[static_cast<std::size_t>(world.rank())] = rank.right(rank.a);
+  });
+  for (char one : right) REQUIRE(one != 0);
+}
