@@ -100,6 +100,23 @@ TEST_CASE("normalize divides once, rounds to out's dtype, and gives empty rows 0
   }
 }
 
+TEST_CASE("delta is +inf where grad_out is not finite, and NaN where only out is not") {
+  ThreadPool pool(2);
+  const float nan = std::numeric_limits<float>::quiet_NaN();
+  Tensor out(Dtype::bf16, 1, 4, 1, 24), grad_out(Dtype::bf16, 1, 4, 1, 24), delta(Dtype::fp32, 1, 4, 1, 1);
+  out.fill_normal(1);
+  grad_out.fill_normal(2);
+  out.set(0, 1, 0, 20, nan);
+  out.set(0, 2, 0, 20, nan);
+  grad_out.set(0, 2, 0, 3, nan);
+  grad_out.set(0, 3, 0, 23, -std::numeric_limits<float>::infinity());
+  kernels::delta(out, grad_out, delta, pool);
+  CHECK(std::isfinite(delta.get(0, 0, 0, 0)));
+  CHECK(std::isnan(delta.get(0, 1, 0, 0)));
+  CHECK(delta.get(0, 2, 0, 0) == std::numeric_limits<double>::infinity());
+  CHECK(delta.get(0, 3, 0, 0) == std::numeric_limits<double>::infinity());
+}
+
 TEST_CASE("delta is the row sum of out times its gradient") {
   ThreadPool pool(2);
   for (Dtype dtype : kDtypes) {

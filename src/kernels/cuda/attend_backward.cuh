@@ -31,6 +31,7 @@
 #include "kernels/cuda/backward_args.cuh"
 #include "kernels/cuda/backward_tiling.cuh"
 #include "kernels/cuda/backward_visits.cuh"
+#include "kernels/cuda/nonfinite.cuh"
 #include "kernels/cuda/ptx.cuh"
 #include "kernels/cuda/sm_share.cuh"
 #include "kernels/cuda/smem_tile.cuh"
@@ -64,10 +65,11 @@ class BackwardBlock {
     KeyTile key, value;
     Stage stages[kStages];
     ScoreTile probabilities, grad_scores;
-    float lse_delta[2 * kQueries];  // lse times log2(e), +inf for a row that gets no gradient; then delta
+    // lse times log2(e), +inf for a row that gets no gradient, NaN for one that saw what is not finite; then delta
+    float lse_delta[2 * kQueries];
     std::int32_t ticket;
     std::int32_t first_key, batch, kv_head;  // what the block is for
-    std::int32_t dead;                       // the last step that has a row with an lse of -inf
+    std::int32_t dead;                       // the last step that has a row to bury
     std::int32_t* turn;                      // to pass on once all have added; thread 0's
     SplitBarrier loaded, written;            // phases: steps
     VisitList<kThreads> visits;
@@ -106,6 +108,14 @@ class BackwardBlock {
     store_row(load_row(next), 0);
     cp_async_wait<0>();
     arrive(shared_.loaded);
+    if (args_.ranges != nullptr) {
+      shared_.loaded.wait(0);
+      // Another warp may find S or dP of a pair from either: lse or delta is NaN where the pair counts.
+      make_finite<Element, Infinity::largest>(shared_.key.chunks, sizeof(KeyTile) / sizeof(uint4), thread_index(),
+                                              kThreads);
+      make_finite<Element, Infinity::zero>(shared_.value.chunks, sizeof(KeyTile) / sizeof(uint4), thread_index(),
+                                           kThreads);
+    }
 
 #pragma unroll 1
     for (std::int32_t number = 0; !next.empty(); ++number) {
@@ -121,7 +131,7 @@ class BackwardBlock {
       multiply_rows(shared_.value, stage.grad_out, ds);
       pack_and_share(p, left, shared_.probabilities);
       add_own(grad_value_, stage.grad_out, left);
-      find_grad_scores(p, ds, left);
+      find_grad_scores(step, p, ds, left);
       arrive(shared_.written);
       add_own(grad_key_, stage.query, left);
       const float row = next.empty() ? 0 : load_row(next);
@@ -233,20 +243,25 @@ class BackwardBlock {
   }
   __device__ __forceinline__ void store_row(float loaded, std::int32_t number) {
     const int thread = thread_index();
-    if (thread < kQueries) {
-      if (loaded == -INFINITY) shared_.dead = number;
-      loaded = loaded == -INFINITY ? INFINITY : loaded * kLog2E;
-    }
-    if (thread < 2 * kQueries) shared_.lse_delta[thread] = loaded;
+    if (thread >= 2 * kQueries) return;
+    if (!is_finite(loaded)) shared_.dead = number;
+    if (thread < kQueries) loaded = loaded == -INFINITY ? INFINITY : loaded == INFINITY ? NAN : loaded * kLog2E;
+    shared_.lse_delta[thread] = loaded;
   }
-  // Makes zeros of dead rows, which have seen nothing and may hold anything: what P = 0 is multiplied by must be
-  // finite.
+  // Makes zeros of dead rows, which have seen nothing and may hold anything, and of those that saw what is not finite:
+  // what P = 0 is multiplied by must be finite.
   __device__ __forceinline__ void bury(Stage& stage) {
     constexpr int kChunks = kDim / QueryTile::kChunkElements;
+    float *const lse = shared_.lse_delta, *const delta = lse + kQueries;
     for (int i = thread_index(); i < kQueries * kChunks; i += kThreads) {
-      if (shared_.lse_delta[i / kChunks] != INFINITY) continue;
+      const int row = i / kChunks;
+      if (lse[row] < INFINITY && delta[row] != INFINITY) continue;
       stage.query.chunks[i] = stage.grad_out.chunks[i] = {0, 0, 0, 0};
-      shared_.lse_delta[kQueries + i / kChunks] = 0;
+      if (lse[row] == INFINITY) {
+        delta[row] = 0;
+      } else {
+        lse[row] = NAN;
+      }
     }
     __syncthreads();
   }
@@ -295,7 +310,7 @@ class BackwardBlock {
   }
 
   // dS^T from P^T and dP^T, which becomes it; rounded and shared.
-  __device__ __forceinline__ void find_grad_scores(const Scores& p, Scores& ds, Packed& left) {
+  __device__ __forceinline__ void find_grad_scores(const Step& step, const Scores& p, Scores& ds, Packed& left) {
     const int column = first_column();
 #pragma unroll
     for (int n = 0; n < 2 * kQuerySteps; ++n) {
@@ -305,6 +320,18 @@ class BackwardBlock {
 #pragma unroll
         for (int i = 0; i < 4; ++i) {
           ds[block][n][i] = p[block][n][i] * (ds[block][n][i] - (i % 2 == 0 ? delta.x : delta.y));
+        }
+      }
+    }
+    if (!step.full()) {  // dP and delta of a hidden pair may be anything
+#pragma unroll
+      for (int n = 0; n < 2 * kQuerySteps; ++n) {
+#pragma unroll
+        for (int block = 0; block < kKeyBlocks; ++block) {
+#pragma unroll
+          for (int i = 0; i < 4; ++i) {
+            if (p[block][n][i] == 0.0f) ds[block][n][i] = 0.0f;
+          }
         }
       }
     }

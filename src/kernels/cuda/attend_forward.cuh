@@ -19,6 +19,7 @@
 #include "kernels/cuda/attend_forward.hpp"
 #include "kernels/cuda/forward_rows.cuh"
 #include "kernels/cuda/forward_tiles.cuh"
+#include "kernels/cuda/nonfinite.cuh"
 #include "kernels/cuda/ptx.cuh"
 #include "kernels/cuda/sm_share.cuh"
 #include "kernels/cuda/smem_tile.cuh"
@@ -232,6 +233,7 @@ __device__ __forceinline__ void attend_tile(ForwardShared<Element, Tiling>& shar
     }
   }
 
+  bool made_finite = false;  // any tile of values
   for (int visit = 0; visit < shared.visits.count(); ++visit) {
     const int stage = visit % Tiling::kStages;
     cp_async_wait<0>();
@@ -253,7 +255,14 @@ __device__ __forceinline__ void attend_tile(ForwardShared<Element, Tiling>& shar
       cp_async_commit();
     }
     const int first_key = shared.visits.first_key(visit);
-    if (!shared.visits.is_full(first_key)) mask_scores<Tiling>(scores, shared.ranges, first_key);
+    if (!shared.visits.is_full(first_key)) {
+      mask_scores<Tiling>(scores, shared.ranges, first_key);
+      if (call.key_ranges.rows != nullptr) {
+        constexpr int kChunks = sizeof(shared.value[stage].chunks) / sizeof(uint4);
+        made_finite |= __syncthreads_or(
+            make_finite<Element, Infinity::zero>(shared.value[stage].chunks, kChunks, at.thread, Tiling::kThreads));
+      }
+    }
     raise_maxima(rows, scores, scale);
     fold<Element, Tiling>(rows, scores, scale, shared.value[stage]);
   }
@@ -264,6 +273,7 @@ __device__ __forceinline__ void attend_tile(ForwardShared<Element, Tiling>& shar
   } else {
     store_state(rows, call, end);
   }
+  if (made_finite) add_nonfinite_values<Element, Tiling>(call, end, shared.visits);
 }
 
 // Share: SmShare, or nothing.

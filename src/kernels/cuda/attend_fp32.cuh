@@ -151,6 +151,58 @@ __device__ inline void multiply_tn(Part& sum, const Tile& left, const Tile& righ
   }
 }
 
+// Where the right operand holds what is not finite, the two products above for tiles that a mask cuts: rows of it are
+// left out for which the left one's element, a hidden probability or what follows from it, is 0 (hidden(row, column) of
+// the left operand), for 0 times NaN is NaN.
+template <typename Hidden>
+__device__ inline void multiply_nn_seen(Part& sum, const Tile& left, const Tile& right, const Hidden& hidden) {
+#pragma unroll 1
+  for (int depth = 0; depth < kTile; ++depth) {
+    const float4 y = quad(right, depth, kPart * thread_x());
+#pragma unroll
+    for (int i = 0; i < kPart; ++i) {
+      if (hidden(i, depth)) continue;
+      const float x = left.at[thread_y() + kSpread * i][depth];
+      const float ys[kPart] = {y.x, y.y, y.z, y.w};
+#pragma unroll
+      for (int j = 0; j < kPart; ++j) sum.at[i][j] = fmaf(x, ys[j], sum.at[i][j]);
+    }
+  }
+}
+__device__ inline void multiply_tn_seen(Part& sum, const Tile& left, const Tile& right) {
+#pragma unroll 1
+  for (int depth = 0; depth < kTile; ++depth) {
+    const float4 y = quad(right, depth, kPart * thread_x());
+#pragma unroll
+    for (int i = 0; i < kPart; ++i) {
+      const float x = left.at[depth][kPart * thread_y() + i];
+      if (x == 0.0f) continue;
+      const float ys[kPart] = {y.x, y.y, y.z, y.w};
+#pragma unroll
+      for (int j = 0; j < kPart; ++j) sum.at[i][j] = fmaf(x, ys[j], sum.at[i][j]);
+    }
+  }
+}
+
+// Whether an operand that has arrived holds what is not finite. By all threads.
+__device__ inline bool any_nonfinite(const Tile& tile) {
+  bool any = false;
+#pragma unroll
+  for (int i = 0; i < kPart; ++i) {
+    const float4 four = quad(tile, thread_y() + kSpread * i, kPart * thread_x());
+    any |=
+        !(fabsf(four.x) < INFINITY && fabsf(four.y) < INFINITY && fabsf(four.z) < INFINITY && fabsf(four.w) < INFINITY);
+  }
+  return __syncthreads_or(any);
+}
+
+// Whether some query of a tile does not see some key of a tile, of those that there are.
+__device__ inline bool is_cut(const KeyRanges& ranges, std::int64_t query_tile, int first_key, int key_len) {
+  if (ranges.rows == nullptr) return false;
+  const RangeBounds bounds = ranges.tiles[query_tile];
+  return first_key < bounds.full_begin || bounds.full_end < min(first_key + kTile, key_len);
+}
+
 // A product of scores, by the layout of multiply_nt, becomes an operand.
 __device__ inline void store(Tile& tile, const Part& part) {
 #pragma unroll

@@ -115,9 +115,11 @@ __device__ void grad_scores(Shared& shared, const Backward& call, const QueryTil
   }
 }
 
-// grad += part^T rows, part of the layout of multiply_nt. Rows without a gradient count as zeros, whatever they hold.
+// grad += part^T rows, part of the layout of multiply_nt. Rows without a gradient count as zeros, whatever they hold;
+// in a tile that is cut, so do rows where the part is 0.
 template <int kChunks>
-__device__ void add_transposed(Shared& shared, Part (&grad)[kChunks], const Part& part, const HeadRows& rows) {
+__device__ void add_transposed(Shared& shared, Part (&grad)[kChunks], const Part& part, const HeadRows& rows,
+                               bool cut) {
   __syncthreads();
   store(shared.left, part);
 #pragma unroll
@@ -126,7 +128,11 @@ __device__ void add_transposed(Shared& shared, Part (&grad)[kChunks], const Part
     load(shared.right, rows, c * kTile, [&](int row) { return has_gradient(shared.lse[row]); });
     arrived();
     Part product = {};
-    multiply_tn(product, shared.left, shared.right);
+    if (cut && any_nonfinite(shared.right)) {
+      multiply_tn_seen(product, shared.left, shared.right);
+    } else {
+      multiply_tn(product, shared.left, shared.right);
+    }
 #pragma unroll
     for (int i = 0; i < kPart; ++i) {
 #pragma unroll
@@ -186,8 +192,9 @@ __device__ __forceinline__ void grad_keys_of(const Backward& call, Shared& share
           load_rows(shared, call, batch, head, queries);
           Part probabilities, grads;
           grad_scores<kChunks>(shared, call, queries, keys, probabilities, grads);
-          add_transposed(shared, grad_value, probabilities, queries.grad_out);
-          add_transposed(shared, grad_key, grads, queries.query);
+          const bool cut = is_cut(call.key_ranges, tile, keys.first_key, call.key_len);
+          add_transposed(shared, grad_value, probabilities, queries.grad_out, cut);
+          add_transposed(shared, grad_key, grads, queries.query, cut);
         }
       }
     }
@@ -213,6 +220,7 @@ __device__ __forceinline__ void grad_queries_of(const Backward& call, Shared& sh
     const KeyTile keys(call, batch, kv_head, t);
     Part probabilities, grads;
     grad_scores<kChunks>(shared, call, queries, keys, probabilities, grads);
+    const bool cut = is_cut(call.key_ranges, tile, keys.first_key, call.key_len);
     __syncthreads();
     store(shared.left, grads);
 #pragma unroll
@@ -221,7 +229,12 @@ __device__ __forceinline__ void grad_queries_of(const Backward& call, Shared& sh
       load(shared.right, keys.key, c * kTile);
       arrived();
       Part product = {};
-      multiply_nn(product, shared.left, shared.right);
+      if (cut && any_nonfinite(shared.right)) {
+        multiply_nn_seen(product, shared.left, shared.right,
+                         [&](int i, int depth) { return shared.left.at[thread_y() + kSpread * i][depth] == 0.0f; });
+      } else {
+        multiply_nn(product, shared.left, shared.right);
+      }
 #pragma unroll
       for (int i = 0; i < kPart; ++i) {
 #pragma unroll

@@ -83,7 +83,8 @@ __device__ void softmax(const Forward& call, Part& scores, RowStates<kChunks>& r
     for (int j = 0; j < kPart; ++j) {
       const float score = scores.at[i][j];
       const float p = exp2f(fmaf(score, call.factor_rest, fmaf(score, call.factor, -base)));
-      scores.at[i][j] = seen >> j & 1u ? p : 0.0f;
+      // -inf times a negative rest would be +inf.
+      scores.at[i][j] = (seen >> j & 1u) != 0 && score * call.factor != kMinusInfinity ? p : 0.0f;
       sum += scores.at[i][j];
     }
     rows.sum[i] = fmaf(rows.sum[i], rescale[i], sum_of_row(sum));
@@ -148,6 +149,7 @@ __device__ __forceinline__ void forward_tile(const Forward& call, Shared& shared
     float rescale[kPart];
     softmax(call, scores, rows, rescale, ranges, first_key);
     store(shared.left, scores);
+    const bool cut = is_cut(call.key_ranges, tile, first_key, call.key_len);
 #pragma unroll
     for (int c = 0; c < kChunks; ++c) {
       if (c > 0) {
@@ -156,7 +158,12 @@ __device__ __forceinline__ void forward_tile(const Forward& call, Shared& shared
       }
       arrived();
       Part product = {};  // from zero, so that small terms are not lost (docs/design/0004-small-terms.md)
-      multiply_nn(product, shared.left, shared.right);
+      if (cut && any_nonfinite(shared.right)) {
+        multiply_nn_seen(product, shared.left, shared.right,
+                         [&](int i, int depth) { return !sees(ranges[i], first_key + depth); });
+      } else {
+        multiply_nn(product, shared.left, shared.right);
+      }
 #pragma unroll
       for (int i = 0; i < kPart; ++i) {
 #pragma unroll

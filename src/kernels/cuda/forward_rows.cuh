@@ -8,6 +8,7 @@
 
 #include "kernels/cuda/attend.hpp"
 #include "kernels/cuda/forward_tiles.cuh"
+#include "kernels/cuda/nonfinite.cuh"
 #include "kernels/cuda/ptx.cuh"
 #include "kernels/cuda/state.cuh"
 
@@ -126,6 +127,44 @@ __device__ __forceinline__ void store_out(const ForwardRows<Tiling>& rows, const
     const int chunk = i % kChunks, column = chunk * Staging::kChunkElements;
     if (row < query_len && column < width) {
       *reinterpret_cast<uint4*>(out + row * call.out.token_stride + column) = staging.chunk(tile_row, chunk);
+    }
+  }
+}
+
+// Adds the values that are not finite of the tiles that were made finite (nonfinite.cuh), those that `visits` does not
+// call full, to what was written of the warp's rows that see them: out, or the accumulator. Seldom called, and so on
+// memory, not on registers. By whole warps.
+template <typename Element, typename Tiling>
+__device__ __forceinline__ void add_nonfinite_values(const AttendForward& call, const ForwardPlace& at,
+                                                     const KeyVisits<Tiling::kKeyTile>& visits) {
+  const int query_len = static_cast<int>(call.query.tokens), key_len = static_cast<int>(call.key.tokens);
+  const int width = static_cast<int>(call.query.width);
+  __syncwarp();  // what other lanes have written is there
+#pragma unroll 1
+  for (int row = at.first_row + at.warp_row; row < min(at.first_row + at.warp_row + 16 * Tiling::kRowBlocks, query_len);
+       ++row) {
+    const KeyRange range = call.key_ranges.rows[row];
+#pragma unroll 1
+    for (int visit = 0; visit < visits.count(); ++visit) {
+      const int first_key = visits.first_key(visit);
+      if (visits.is_full(first_key)) continue;
+#pragma unroll 1
+      for (int key = first_key; key < min(first_key + Tiling::kKeyTile, key_len); ++key) {
+        if (!((range.begin <= key && key < range.end) || (range.sink_begin <= key && key < range.sink_end))) continue;
+        const Element* const value =
+            head_rows<Element>(call.value, at.batch, at.kv_head) + key * call.value.token_stride;
+#pragma unroll 1
+        for (int column = at.lane; column < width; column += kWarp) {
+          const float x = static_cast<float>(value[column]);
+          if (is_finite(x)) continue;
+          if (call.last) {
+            Element& out = head_rows<Element>(call.out, at.batch, at.head)[row * call.out.token_stride + column];
+            out = static_cast<Element>(static_cast<float>(out) + x);
+          } else {
+            head_rows<float>(call.accumulator, at.batch, at.head)[row * call.accumulator.token_stride + column] += x;
+          }
+        }
+      }
     }
   }
 }

@@ -160,6 +160,18 @@ __global__ void __launch_bounds__(kThreads)
   });
 }
 
+// The delta of a row that is not finite: +inf when grad_out is not, else NaN. By all lanes of the row.
+template <int kCount>
+__device__ float lost_delta(const RowGrid& grid, const Rows& grad_out, const Place& at, int width) {
+  bool lost = false;
+  for (int column = grid.lane() * kCount; column < width; column += grid.lanes() * kCount) {
+    const auto b = grad_out.load<kCount>(at, column);
+#pragma unroll
+    for (int i = 0; i < kCount; ++i) lost |= !is_finite(b.at[i]);
+  }
+  return __any_sync(grid.group_mask(), lost) ? -kMinusInfinity : nanf("");
+}
+
 // With kClears also puts zeros into rows of floats.
 template <int kCount, bool kClears>
 __global__ void __launch_bounds__(kThreads)
@@ -178,6 +190,7 @@ __global__ void __launch_bounds__(kThreads)
       for (int i = 0; i < kCount; ++i) sum = fmaf(a.at[i], b.at[i], sum);
     }
     for (int apart = grid.lanes() / 2; apart > 0; apart /= 2) sum += __shfl_xor_sync(grid.group_mask(), sum, apart);
+    if (!is_finite(sum)) sum = lost_delta<kCount>(grid, grad_out, at, width);
     if (grid.lane() == 0) delta.number(at) = sum;
   });
 }

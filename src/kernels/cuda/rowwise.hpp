@@ -24,7 +24,8 @@ void merge(const State& into, const State& from, device::StreamHandle stream);
 // lse -inf.
 void normalize(const State& state, const TensorView& out, const TensorView& lse, device::StreamHandle stream);
 
-// delta[row] = sum over head_dim of out * grad_out, summed in fp32 in a fixed order.
+// delta[row] = sum over head_dim of out * grad_out, summed in fp32 in a fixed order. +inf when a number of grad_out is
+// not finite, NaN when one of out is not: attend_backward() tells the two apart.
 void delta(const TensorView& out, const TensorView& grad_out, const TensorView& delta, device::StreamHandle stream);
 // And cleared = 0, fp32 of out's shape, in the same pass over memory.
 void delta_and_clear(const TensorView& out, const TensorView& grad_out, const TensorView& delta,

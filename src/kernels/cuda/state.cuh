@@ -7,6 +7,10 @@ namespace orrery::kernels::cuda {
 
 inline constexpr float kMinusInfinity = -std::numeric_limits<float>::infinity();
 
+__device__ inline bool is_finite(float x) {
+  return fabsf(x) < -kMinusInfinity;
+}
+
 // 2^n, exactly, for an integer n <= 0 or n = -inf; 0 below the least normal number.
 __device__ inline float power_of_two(float n) {
   return n < -126.0f ? 0.0f : __int_as_float((127 + static_cast<int>(n)) << 23);

@@ -8,7 +8,9 @@
 #include <algorithm>
 #include <cmath>
 #include <cstring>
+#include <limits>
 
+#include "core/element.hpp"
 #include "kernels/host/pack-inl.h"
 #include "kernels/host/rowwise.hpp"
 #include "kernels/host/simd-inl.h"
@@ -172,12 +174,26 @@ void normalize(const State& state, const TensorView& out, const TensorView& lse,
   });
 }
 
+namespace {
+
+// The delta of a row that is not finite, as rowwise.hpp says.
+float lost_delta(const TensorView& grad_out, std::int64_t b, std::int64_t t, std::int64_t h) {
+  for (std::int64_t c = 0; c < grad_out.width; ++c) {
+    if (!std::isfinite(load_element(grad_out, b, t, h, c))) return std::numeric_limits<float>::infinity();
+  }
+  return std::numeric_limits<float>::quiet_NaN();
+}
+
+}  // namespace
+
 void delta(const TensorView& out, const TensorView& grad_out, const TensorView& delta, ThreadPool& pool) {
   check_same_shape(out, grad_out);
   check_same_rows(out, delta);
   for_each_row(out, pool, [&](auto b, auto t, auto h) {
-    *floats(delta, b, t, h) =
+    float sum =
         HWY_DYNAMIC_DISPATCH(dot_row)(out.at(b, t, h), out.dtype, grad_out.at(b, t, h), grad_out.dtype, out.width);
+    if (!std::isfinite(sum)) sum = lost_delta(grad_out, b, t, h);
+    *floats(delta, b, t, h) = sum;
   });
 }
 

@@ -23,7 +23,7 @@ void merge(const State& into, const State& from, ThreadPool& pool);
 void normalize(const State& state, const TensorView& out, const TensorView& lse, ThreadPool& pool);
 
 // delta[row] = sum over head_dim of out * grad_out, summed in fp32; shapes [batch, tokens, heads, head_dim] and
-// width 1.
+// width 1. +inf when a number of grad_out is not finite, NaN when one of out is not, as on CUDA devices.
 void delta(const TensorView& out, const TensorView& grad_out, const TensorView& delta, ThreadPool& pool);
 
 void add(const TensorView& into, const TensorView& from, ThreadPool& pool);  // fp32, same shape

@@ -14,6 +14,10 @@
 //   consumer 1        | S0 | softmax | S1 P V0 | softmax | S2 P V1 | softmax |  ...
 //   consumer 2             | S0 | softmax | S1 P V0 | softmax | S2 P V1 |  ...
 //
+// The rest of the first warpgroup are *inspectors*. Values of a tile of keys that the mask cuts do not land with the
+// consumers but with them, who make such a tile finite before it counts as full (nonfinite.cuh). They are ahead of the
+// consumers as the copies are, so that nobody waits for them.
+//
 // Products of a warpgroup are issued hardly faster than they run, so what a visit costs a consumer is its products and
 // its softmax, one after the other; with three consumers the tensor cores stay busy as long as both together take at
 // most three times the products. Hence the care for the order of instructions in softmax().
@@ -28,6 +32,7 @@
 #include "kernels/cuda/attend.hpp"
 #include "kernels/cuda/forward_rows.cuh"
 #include "kernels/cuda/forward_tiles.cuh"
+#include "kernels/cuda/nonfinite.cuh"
 #include "kernels/cuda/sm90/ptx.cuh"
 #include "kernels/cuda/sm90/ring.cuh"
 
@@ -57,6 +62,8 @@ struct ForwardTiling {
                 "registers are redistributed, not made");
 };
 
+inline constexpr int kInspectors = kWarpgroup / kWarp - 1;
+
 // What the kernel is called with. Maps: boxes of kQueryTile rows of query, of kKeyTile of key and value.
 struct ForwardLaunch {
   AttendForward call;
@@ -82,6 +89,13 @@ struct ForwardWork {
   int first_row, batch, head;
   KeyVisits<Tiling::kKeyTile> visits;
   OwnVisits own[Tiling::kConsumers];
+  bool made_finite = false;  // any of its tiles of values
+};
+
+// A tile of values to be inspected: its stage, or -1 when there are no more, and the tile of rows that it is for.
+struct Inspection {
+  int stage;
+  std::uint32_t tile;
 };
 
 template <typename Element, int kRows, int kPanels>
@@ -97,9 +111,11 @@ struct ForwardShared {
   Panels<Element, Tiling::kKeyTile, Tiling::kPanels> key[Tiling::kStages], value[Tiling::kStages];
   ForwardWork<Tiling> work[Tiling::kQueryStages + 1];  // a consumer reads it even when it has given back Q
   float nowhere;                                       // of stay_behind()
+  Inspection inspections[Tiling::kStages];
   Barrier query_full[Tiling::kQueryStages], query_empty[Tiling::kQueryStages];
   Barrier key_full[Tiling::kStages], key_empty[Tiling::kStages];
   Barrier value_full[Tiling::kStages], value_empty[Tiling::kStages];
+  Barrier landed[Tiling::kStages];  // values to be inspected
 
   __device__ __forceinline__ ForwardWork<Tiling>& work_at(std::uint32_t tile) {
     return work[tile % (Tiling::kQueryStages + 1)];
@@ -127,6 +143,8 @@ class ForwardProducer {
       ticket = static_cast<int>(gridDim.x) + atomicAdd(launch_.ticket, 1);
     }
     hand_over({0, -1, 0, {}});
+    barrier_wait(shared_.value_empty[value_.place()], value_.empty());
+    inspect(-1);
   }
 
  private:
@@ -135,13 +153,29 @@ class ForwardProducer {
     hand_over(work);
     const int visits = work.visits.count();
     for (int visit = 0; visit < visits; ++visit) {
-      bring(shared_.key, shared_.key_full, shared_.key_empty, maps_.key, key_, work, visit);
+      barrier_wait(shared_.key_empty[key_.place()], key_.empty());
+      bring(shared_.key, shared_.key_full[key_.place()], maps_.key, key_, work, visit);
       if (visit > 0) bring_value(work, visit - 1);
     }
     if (visits > 0) bring_value(work, visits - 1);
   }
   __device__ __forceinline__ void bring_value(const ForwardWork<Tiling>& work, int visit) {
-    bring(shared_.value, shared_.value_full, shared_.value_empty, maps_.value, value_, work, visit);
+    barrier_wait(shared_.value_empty[value_.place()], value_.empty());
+    const bool cut = launch_.call.key_ranges.rows != nullptr && !work.visits.is_full(work.visits.first_key(visit));
+    if (cut) return bring(shared_.value, inspect(static_cast<int>(value_.place())), maps_.value, value_, work, visit);
+    Barrier& full = shared_.value_full[value_.place()];
+    bring(shared_.value, full, maps_.value, value_, work, visit);
+    for (int i = 1; i < kInspectors; ++i) barrier_arrive(full);  // for them
+  }
+  // Tells the inspectors what comes next, for the stage that value_ is at, which is empty: so they are done with all
+  // that came as many tiles ago as there are stages, and the place is theirs again. The copy is to arrive at what it
+  // returns.
+  __device__ __forceinline__ Barrier& inspect(int stage) {
+    shared_.inspections[inspection_.place()] = {stage, query_.number - 1};
+    Barrier& landed = shared_.landed[inspection_.place()];
+    ++inspection_.number;
+    if (stage < 0) barrier_arrive(landed);
+    return landed;
   }
 
   __device__ __forceinline__ ForwardWork<Tiling> work_of(int ticket) const {
@@ -207,17 +241,15 @@ class ForwardProducer {
     }
   }
 
+  // Into the place of the ring, which is empty; `landed` tells when it is there.
   template <typename Tile>
-  __device__ __forceinline__ void bring(Tile (&tiles)[Tiling::kStages], Barrier (&full)[Tiling::kStages],
-                                        Barrier (&empty)[Tiling::kStages], const CUtensorMap& map,
+  __device__ __forceinline__ void bring(Tile (&tiles)[Tiling::kStages], Barrier& landed, const CUtensorMap& map,
                                         Ring<Tiling::kStages>& ring, const ForwardWork<Tiling>& work, int visit) {
-    const std::uint32_t stage = ring.place();
     const int kv_head = work.head / static_cast<int>(launch_.call.query.heads / launch_.call.key.heads);
-    barrier_wait(empty[stage], ring.empty());
-    barrier_expect(full[stage], Tile::kBytes);
+    barrier_expect(landed, Tile::kBytes);
 #pragma unroll
     for (int panel = 0; panel < Tiling::kPanels; ++panel) {
-      copy_box(shared_address(tiles[stage].elements[panel]), &map, full[stage], panel * kPanelColumns,
+      copy_box(shared_address(tiles[ring.place()].elements[panel]), &map, landed, panel * kPanelColumns,
                work.visits.first_key(visit), kv_head, work.batch, kEvictLast);
     }
     ++ring.number;
@@ -227,8 +259,28 @@ class ForwardProducer {
   const ForwardLaunch& launch_;
   const ForwardMaps& maps_;
   Ring<Tiling::kQueryStages> query_;
-  Ring<Tiling::kStages> key_, value_;
+  Ring<Tiling::kStages> key_, value_, inspection_;
 };
+
+// By the warps of the producer's warpgroup behind the first.
+template <typename Element, typename Tiling>
+__device__ __forceinline__ void inspect_values(ForwardShared<Element, Tiling>& shared) {
+  constexpr int kThreads = kInspectors * kWarp;
+  const int thread = thread_index() - kWarp;
+  for (Ring<Tiling::kStages> ring;; ++ring.number) {
+    barrier_wait_idle(shared.landed[ring.place()], ring.full());
+    const auto [stage, tile] = shared.inspections[ring.place()];
+    if (stage < 0) return;
+    auto* const chunks = reinterpret_cast<uint4*>(shared.value[stage].elements);
+    constexpr int kChunks = shared.value[0].kBytes / static_cast<int>(sizeof(uint4));
+    if (make_finite<Element, Infinity::zero>(chunks, kChunks, thread, kThreads)) {
+      shared.work_at(tile).made_finite = true;
+      fence_async_proxy();
+    }
+    __syncwarp();
+    if (thread % kWarp == 0) barrier_arrive(shared.value_full[stage]);
+  }
+}
 
 template <typename Element, typename Tiling>
 class ForwardConsumer {
@@ -282,6 +334,7 @@ class ForwardConsumer {
     } else {
       store_state(rows, launch_.call, place(work));
     }
+    if (work.made_finite) add_nonfinite_values<Element, Tiling>(launch_.call, place(work), work.visits);
   }
 
   // Visits of which no row of this consumer sees anything.
@@ -570,7 +623,8 @@ __global__ void __launch_bounds__(Tiling::kThreads, 1)
     }
     for (int stage = 0; stage < Tiling::kStages; ++stage) {
       barrier_init(shared.key_full[stage], 1);
-      barrier_init(shared.value_full[stage], 1);
+      barrier_init(shared.value_full[stage], kInspectors);
+      barrier_init(shared.landed[stage], 1);
       barrier_init(shared.key_empty[stage], kConsumerWarps);
       barrier_init(shared.value_empty[stage], kConsumerWarps);
     }
@@ -579,7 +633,11 @@ __global__ void __launch_bounds__(Tiling::kThreads, 1)
   __syncthreads();
   if (warpgroup == 0) {
     fewer_registers<Tiling::kProducerRegisters>();
-    if (thread_index() < kWarp && elect_one()) ForwardProducer<Element, Tiling>(shared, launch, maps).run();
+    if (thread_index() >= kWarp) {
+      inspect_values(shared);
+    } else if (elect_one()) {
+      ForwardProducer<Element, Tiling>(shared, launch, maps).run();
+    }
   } else {
     more_registers<Tiling::kConsumerRegisters>();
     ForwardConsumer<Element, Tiling>(shared, launch, warpgroup - 1).run();

@@ -10,6 +10,7 @@
 
 #include "kernels/cuda/backward_args.cuh"
 #include "kernels/cuda/key_ranges.hpp"
+#include "kernels/cuda/nonfinite.cuh"
 #include "kernels/cuda/ptx.cuh"
 #include "kernels/cuda/sm90/backward_walk.cuh"
 #include "kernels/cuda/sm90/ptx.cuh"
@@ -31,7 +32,7 @@ struct BackwardTiling {
   // dQ of a step is kQueries x kHeadDim; a consumer's half are 64 of the queries, or else 64 of the columns.
   static constexpr bool kHalvesAreRows = kQueries == 128;
 
-  // Of Q, dO and dQ of the heads that go side by side: by measurement (docs/performance.md).
+  // Of Q, dO and dQ of the heads that go side by side: by measurement (docs/lab/hopper-backward.md).
   static constexpr std::int64_t kSectionBytes = 16 << 20;
 
   static_assert(kHeadDim == 64 || kHeadDim == 128, "two consumers share dQ in halves of 64 x 64");
@@ -95,8 +96,8 @@ struct BackwardShared {
   };
   // At place_of() each query.
   struct StageRows {
-    float lse[kQueries];                   // times log2(e); +inf for a row that gets and gives nothing
-    float delta[kQueries];                 // times the scale, where dS is
+    float lse[kQueries];    // times log2(e); +inf for a row that gets and gives nothing, NaN: nonfinite.cuh
+    float delta[kQueries];  // times the scale, where dS is
     std::uint32_t seen[kWords][kQueries];  // bit k of word i: the query sees key 32 i + k; unless the step is full
   };
 

@@ -5,6 +5,7 @@
 #include <climits>
 #include <cstdint>
 
+#include "kernels/cuda/nonfinite.cuh"
 #include "kernels/cuda/sm90/backward_block.cuh"
 
 namespace orrery::kernels::cuda::sm90 {

@@ -36,6 +36,8 @@ class BackwardConsumer {
     Ring<1> tile;
     while (wait_for_step(number)) {
       barrier_wait(shared_.keys_full, tile.full());
+      make_keys_finite<Element, Infinity::largest>(args_, shared_.key, consumer_ * 64);
+      make_keys_finite<Element, Infinity::zero>(args_, shared_.value, consumer_ * 64);
       load_keys();
       Scores scores;
       wait_for_query(number);
@@ -104,6 +106,7 @@ class BackwardConsumer {
     find_grad_scores(ds, scores, rows);
     pack_scores<Element>(left, scores);
     pack_scores<Element>(packed, ds);
+    if (!full) hide_unseen<Element>(packed, left);
 
     barrier_wait(shared_.scores_empty[stage.place()], stage.empty());
     share(shared_.grad_scores[stage.place()], packed);

@@ -63,8 +63,9 @@ class BackwardProducer {
 #pragma unroll
     for (int i = 0; i < kLaneRows; ++i) {
       const int row = i * kWarp + lane, place = Shared::place_of(row);
+      if (first_query + row < args_.query_len) lse[i] = judged_lse(lse[i], delta[i]);
       const bool unseeing = lse[i] == -INFINITY;
-      dead |= unseeing;
+      dead |= !(lse[i] > -INFINITY);
       rows.lse[place] = unseeing ? INFINITY : lse[i] * kLog2E;
       rows.delta[place] = unseeing ? 0.0f : kScaledScores<Element> ? delta[i] * args_.scale : delta[i];
       if (!now.full) put_seen<Shared>(args_, rows, place, first_query + row, now.work.key_tile * kKeys);
@@ -74,8 +75,8 @@ class BackwardProducer {
     arrive_as_warp(shared_.rows_full[queries.place()]);
   }
 
-  // Makes zeros of dead rows, which have seen nothing and may hold anything: what P = 0 is multiplied by must be
-  // finite.
+  // Makes zeros of dead rows, which have seen nothing and may hold anything, and of those that saw what is not finite:
+  // what P = 0 is multiplied by must be finite.
   __device__ __forceinline__ void bury(std::uint32_t number) {
     const Stage stage = {number};
     const QueryStage queries = {number};
@@ -84,7 +85,7 @@ class BackwardProducer {
     barrier_wait(shared_.grad_out_full[stage.place()], stage.full());
     __syncwarp();
     for (int row = 0; row < kQueries; ++row) {
-      if (shared_.rows[queries.place()].lse[Shared::place_of(row)] != INFINITY) continue;
+      if (shared_.rows[queries.place()].lse[Shared::place_of(row)] < INFINITY) continue;
 #pragma unroll
       for (int panel = 0; panel < Shared::kPanels; ++panel) {
         reinterpret_cast<std::uint32_t*>(shared_.query[queries.place()].panels[panel][row])[lane] = 0;

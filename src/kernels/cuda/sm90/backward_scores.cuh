@@ -55,6 +55,44 @@ __device__ __forceinline__ float minus_delta(float dp, float delta, float scale)
   return kScaledScores<Element> ? fmaf(dp, scale, -delta) : dp - delta;
 }
 
+// The 16 rows of a warp of a consumer, `first` the consumer's first, of a tile of keys become finite (nonfinite.cuh),
+// where a mask may cut the tile.
+template <typename Element, Infinity kInfinity, typename KeyTile>
+__device__ __forceinline__ void make_keys_finite(const BackwardArgs& args, KeyTile& keys, int first) {
+  constexpr int kRowChunks = kPanelRowBytes / static_cast<int>(sizeof(uint4));
+  constexpr int kPanels = sizeof(keys.panels) / sizeof(keys.panels[0]);
+  if (args.ranges == nullptr) return;
+  bool found = false;
+  const auto take = [&](auto& panel) {
+    auto* const rows = reinterpret_cast<uint4*>(panel[first + thread_index() % kWarpgroup / kWarp * 16]);
+    found |= make_finite<Element, kInfinity>(rows, 16 * kRowChunks, thread_index() % kWarp, kWarp);
+  };
+  if constexpr (kPanels <= 2) {
+#pragma unroll
+    for (auto& panel : keys.panels) take(panel);
+  } else {  // wider heads leave no registers for more
+#pragma unroll 1
+    for (auto& panel : keys.panels) take(panel);
+  }
+  if (found) fence_async_proxy();
+  __syncwarp();
+}
+
+// Of dS^T, rounded: 0 where P^T, rounded too, is. There the mask may hide the pair, and dS^T may be NaN
+// (nonfinite.cuh).
+template <typename Element, int kCount>
+__device__ __forceinline__ void hide_unseen(std::uint32_t (&ds)[kCount], const std::uint32_t (&p)[kCount]) {
+#pragma unroll
+  for (int i = 0; i < kCount; ++i) {
+    if constexpr (kCount <= 16) {  // as it compiles best
+      if ((p[i] & 0x0000ffffu) == 0) ds[i] &= 0xffff0000u;
+      if ((p[i] & 0xffff0000u) == 0) ds[i] &= 0x0000ffffu;
+    } else {
+      ds[i] &= nonzero_mask<Element>(p[i]);
+    }
+  }
+}
+
 // As the left operand of a product over the columns.
 template <typename Element, int kCount>
 __device__ __forceinline__ void pack_scores(std::uint32_t (&packed)[kCount], const float (&scores)[2 * kCount]) {

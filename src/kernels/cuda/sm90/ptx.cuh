@@ -59,6 +59,19 @@ __device__ __forceinline__ void barrier_wait(Barrier& barrier, std::uint32_t par
       "r"(parity)
       : "memory");
 }
+// The same for those who have nothing else to do, and are to leave the issue slots to others.
+__device__ __forceinline__ void barrier_wait_idle(Barrier& barrier, std::uint32_t parity) {
+  asm volatile(
+      "{\n\t.reg .pred done;\n\t"
+      "again:\n\t"
+      "mbarrier.try_wait.parity.shared::cta.b64 done, [%0], %1;\n\t"
+      "@done bra ready;\n\t"
+      "nanosleep.u32 50;\n\t"
+      "bra again;\n\t"
+      "ready:\n\t}" ::"r"(shared_address(&barrier)),
+      "r"(parity)
+      : "memory");
+}
 
 // The 16 hardware barriers of a block (9.7.13.1, barrier); 0 is __syncthreads'. `threads` counts all who arrive or
 // wait.

@@ -58,8 +58,8 @@ struct WideShared {
     float rows[kQueries][kGradColumns];
   };
   struct StageRows {
-    float lse[kQueries];                   // times log2(e); +inf for a row that gets and gives nothing
-    float delta[kQueries];                 // times the scale, where dS is
+    float lse[kQueries];    // times log2(e); +inf for a row that gets and gives nothing, NaN: nonfinite.cuh
+    float delta[kQueries];  // times the scale, where dS is
     std::uint32_t seen[kWords][kQueries];  // bit k of word i: the query sees key 32 i + k; unless the step is full
   };
 

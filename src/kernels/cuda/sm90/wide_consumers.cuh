@@ -160,6 +160,7 @@ class ValueConsumer : WideConsumer<Element, Tiling, 0> {
     Ring<1> tile;
     while (this->wait_for_step(number)) {
       barrier_wait(shared_.keys_full, tile.full());
+      make_keys_finite<Element, Infinity::largest>(args_, shared_.key, 0);
       Held held;
       this->hold(held, shared_.key);
       Scores p;
@@ -262,6 +263,7 @@ class KeyConsumer : WideConsumer<Element, Tiling, 1> {
     Ring<1> tile;
     while (this->wait_for_step(number)) {
       barrier_wait(shared_.keys_full, tile.full());
+      make_keys_finite<Element, Infinity::zero>(args_, shared_.value, 0);
       Held held;
       this->hold(held, shared_.value);
       Scores ds;
@@ -310,6 +312,7 @@ class KeyConsumer : WideConsumer<Element, Tiling, 1> {
     arrive_as_warp(shared_.grad_out_empty[GradOutStage{number}.place()]);
     find_grad_scores(packed, ds, shared_.rows[stage.place()]);
     keep(packed);
+    if (!shared_.step(number).full) hide_unseen(packed);
     arrive_as_warp(shared_.probabilities_empty);
 
     barrier_wait(shared_.scores_empty[score_stage.place()], score_stage.empty());
@@ -351,6 +354,18 @@ class KeyConsumer : WideConsumer<Element, Tiling, 1> {
                                     p.y * minus_delta<Element>(dp[4 * j + 1], delta.y, args_.scale));
       packed[2 * j + 1] = pack<Element>(p.z * minus_delta<Element>(dp[4 * j + 2], delta.x, args_.scale),
                                         p.w * minus_delta<Element>(dp[4 * j + 3], delta.y, args_.scale));
+    }
+  }
+
+  // Of dS^T: 0 where P^T is. There the mask may hide the pair, and dS^T may be NaN (nonfinite.cuh).
+  __device__ __forceinline__ void hide_unseen(Packed& packed) const {
+#pragma unroll
+    for (int j = 0; j < Tiling::kQueries / 8; ++j) {
+      const float4 p = shared_.probabilities.quads[j][thread_index() % kWarpgroup];
+      if (p.x == 0.0f) packed[2 * j] &= 0xffff0000u;
+      if (p.y == 0.0f) packed[2 * j] &= 0x0000ffffu;
+      if (p.z == 0.0f) packed[2 * j + 1] &= 0xffff0000u;
+      if (p.w == 0.0f) packed[2 * j + 1] &= 0x0000ffffu;
     }
   }
 

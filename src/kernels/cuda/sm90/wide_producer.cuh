@@ -41,7 +41,7 @@ class WideProducer {
       const auto& rows = shared_.rows[stage.place()];
       bool dead = false;
 #pragma unroll
-      for (int row = lane; row < kQueries; row += kWarp) dead |= rows.lse[row] == INFINITY;
+      for (int row = lane; row < kQueries; row += kWarp) dead |= !(rows.lse[row] < INFINITY);
       dead = __any_sync(kAllLanes, dead);
       const GradOutStage ring = {number};
       auto& grad_out = shared_.grad_out[ring.place()];
@@ -73,7 +73,10 @@ class WideProducer {
     barrier_wait(shared_.query_empty[stage.place()], stage.empty());
     bool dead = false;
 #pragma unroll
-    for (int i = 0; i < kLaneRows; ++i) dead |= lse[i] == -INFINITY;
+    for (int i = 0; i < kLaneRows; ++i) {
+      if (first_query + i * kWarp + lane < args_.query_len) lse[i] = judged_lse(lse[i], delta[i]);
+      dead |= !(lse[i] > -INFINITY);
+    }
     dead = __any_sync(kAllLanes, dead);
     auto& query = shared_.query[stage.place()];
     Barrier& query_full = shared_.query_full[stage.place()];
@@ -95,8 +98,8 @@ class WideProducer {
     arrive_as_warp(shared_.rows_full[stage.place()]);
   }
 
-  // Makes zeros of dead rows of what is to land, which have seen nothing and may hold anything: what P = 0 is
-  // multiplied by must be finite. Then the tile is full.
+  // Makes zeros of dead rows of what is to land, which have seen nothing and may hold anything, and of those that saw
+  // what is not finite: what P = 0 is multiplied by must be finite. Then the tile is full.
   __device__ __forceinline__ void bury(typename Shared::QueryTile& tile, const typename Shared::StageRows& rows,
                                        Barrier& landed, Barrier& full) {
     const int lane = thread_index() % kWarp;
@@ -104,7 +107,7 @@ class WideProducer {
     ++landed_.number;
     __syncwarp();
     for (int row = 0; row < kQueries; ++row) {
-      if (rows.lse[row] != INFINITY) continue;
+      if (rows.lse[row] < INFINITY) continue;
 #pragma unroll
       for (int panel = 0; panel < Shared::kPanels; ++panel) {
         reinterpret_cast<std::uint32_t*>(tile.panels[panel][row])[lane] = 0;
