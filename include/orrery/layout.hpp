@@ -41,6 +41,8 @@ class Layout {
   // Global position of a rank's token, and the (rank, index) that owns a position.
   std::int64_t position(int rank, std::int64_t index) const;
   std::pair<int, std::int64_t> owner(std::int64_t position) const;
+  // The ranks that own any of these sorted, disjoint positions, as sorted, disjoint ranges of ranks.
+  std::vector<Range> owners(std::span<const Range> positions) const;
 
  private:
   enum class Kind { contiguous, zigzag, striped };

@@ -77,6 +77,8 @@ class Mask {
 
   // The pieces that intersect [begin, end), in order, clipped to it, none empty. O(log pieces + answer).
   void for_each_piece(std::int64_t begin, std::int64_t end, const auto& visit) const;
+  // All of them: sorted, disjoint, covering [0, seq_len).
+  std::span<const MaskPiece> pieces() const { return pieces_; }
 
  private:
   std::int64_t seq_len_ = 0;
@@ -99,6 +101,10 @@ Coverage classify(const Mask& mask, std::span<const Span> queries, std::span<con
 // Which keys the queries see, as sorted disjoint ranges of indices into the concatenated `keys` list. Never leaves a
 // visible key out; between two strided queries it may include keys that fall in the gap of a narrow window.
 std::vector<Range> keys_seen(const Mask& mask, std::span<const Span> queries, std::span<const Span> keys);
+
+// Which positions see any of the keys, exactly, as sorted disjoint ranges. `keys` rise and are disjoint. O(spans and
+// pieces that meet); for keys that lie wider apart than a window reaches, O(keys).
+std::vector<Range> positions_seeing(const Mask& mask, std::span<const Span> keys);
 
 // The smallest index range of the concatenated `queries` list outside of which no query sees any of `keys`.
 Range queries_seeing(const Mask& mask, std::span<const Span> queries, std::span<const Span> keys);

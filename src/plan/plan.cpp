@@ -1,6 +1,7 @@
 #include "orrery/plan.hpp"
 
 #include <algorithm>
+#include <limits>
 #include <numeric>
 
 #include "orrery/error.hpp"
@@ -23,30 +24,37 @@ struct Share {
 Share share(const Mask& mask, const Layout& layout, int rank) {
   const std::vector<Span> own = layout.shard(rank);
   const Span whole[] = {{0, mask.seq_len(), 1}};
-  Share share{pairs(mask, own, whole), 0};
+  Share share{pairs(mask, own, whole), -token_count(own)};  // whatever the mask, a token sees itself
   for (const Range& rows : keys_seen(mask, own, whole)) share.fetched += rows.size();
-  for (const Range& rows : keys_seen(mask, own, own)) share.fetched -= rows.size();
   return share;
 }
 
-// The most of each that any rank has. Contiguous shards differ as documents do, and all together have each document
-// but once. The other layouts deal out every document alike, so that a few ranks stand for all: the first, the last,
-// and one with two neighbours.
-Share largest_share(const Mask& mask, const Layout& layout) {
+// That of the rank with most work, or of the first found to have more than `enough`. Contiguous shards differ as
+// documents do, and all together have each document but once. The other layouts deal out every document alike, so that
+// a few ranks stand for all: the first, the last, and one with two neighbours.
+Share largest_share(const Mask& mask, const Layout& layout, double enough = std::numeric_limits<double>::infinity()) {
   const int world_size = layout.world_size();
   std::vector<int> ranks{0, std::min(1, world_size - 1), world_size - 1};
   if (layout.text() == "contiguous") {
     ranks.resize(static_cast<std::size_t>(world_size));
     std::iota(ranks.begin(), ranks.end(), 0);
   }
-  Share most;
-  double work = -1;
-  for (int rank : ranks) {
-    const Share mine = share(mask, layout, rank);
-    if (mine.work() > work) most = mine;
-    work = std::max(work, mine.work());
+  Share most = share(mask, layout, ranks.front());
+  for (std::size_t i = 1; i < ranks.size() && most.work() <= enough; ++i) {
+    const Share mine = share(mask, layout, ranks[i]);
+    if (mine.work() > most.work()) most = mine;
   }
   return most;
+}
+
+// "1.9 times the work", or of less "3.2 % more work".
+std::string more_work(double more, double less) {
+  const auto tenths = [](double value) {
+    const auto whole = static_cast<std::int64_t>(10 * value);
+    return concat(whole / 10, ".", whole % 10);
+  };
+  if (more >= 1.1 * less) return tenths(more / less) + " times the work";
+  return tenths(100 * (more / less - 1)) + " % more work";
 }
 
 struct Choice {
@@ -58,14 +66,10 @@ struct Choice {
 Choice choose_layout(const Mask& mask, int world_size) {
   if (world_size == 1) return {"contiguous", "one rank has all positions"};
   const double contiguous = largest_share(mask, Layout::make("contiguous", mask, world_size)).work();
-  const double zigzag = largest_share(mask, Layout::make("zigzag", mask, world_size)).work();
-  const auto times = [](double more, double less) {
-    const auto tenths = static_cast<std::int64_t>(10 * more / less);
-    return concat(tenths / 10, ".", tenths % 10, " times the work");
-  };
-  if (zigzag < contiguous) return {"zigzag", "contiguous gives its busiest rank " + times(contiguous, zigzag)};
+  const double zigzag = largest_share(mask, Layout::make("zigzag", mask, world_size), contiguous).work();
+  if (zigzag < contiguous) return {"zigzag", "contiguous gives a rank " + more_work(contiguous, zigzag)};
   if (zigzag == contiguous) return {"contiguous", "zigzag gives its busiest rank as much work"};
-  return {"contiguous", "zigzag gives its busiest rank " + times(zigzag, contiguous)};
+  return {"contiguous", "zigzag gives a rank " + more_work(zigzag, contiguous)};
 }
 
 // A halo that is no larger than a shard takes one exchange, and no more memory than a ring's two blocks.

@@ -48,8 +48,7 @@ KeyIndex::KeyIndex(std::span<const Span> keys) : keys_(keys) {
 }
 
 std::size_t KeyIndex::first_ending_at_or_after(std::int64_t position) const {
-  const auto ends_before = [&](const Span& span) { return span.last() < position; };
-  return static_cast<std::size_t>(std::partition_point(keys_.begin(), keys_.end(), ends_before) - keys_.begin());
+  return partition_point_from(keys_, hint_, [&](const Span& span) { return span.last() < position; });
 }
 
 Wide KeyIndex::count_before(Boundary boundary, const Span& queries) const {

@@ -14,6 +14,30 @@
 
 namespace orrery {
 
+// std::partition_point for questions that mostly come in order: the search begins at the last answer, `hint`, and costs
+// little where the next one is near.
+template <typename Items, typename InFront>
+std::size_t partition_point_from(const Items& items, std::size_t& hint, const InFront& in_front) {
+  std::size_t low = 0, high = items.size();
+  if (hint > 0 && !in_front(items[hint - 1])) {
+    high = hint - 1;
+  } else {
+    low = hint;
+    for (std::size_t step = 1; low + step < high; step *= 2) {
+      if (!in_front(items[low + step - 1])) {
+        high = low + step - 1;
+        break;
+      }
+      low += step;
+    }
+  }
+  const auto begin = items.begin();
+  hint = static_cast<std::size_t>(std::partition_point(begin + static_cast<std::ptrdiff_t>(low),
+                                                       begin + static_cast<std::ptrdiff_t>(high), in_front) -
+                                  begin);
+  return hint;
+}
+
 class KeyIndex {
  public:
   // `keys` must outlive the index. Its spans may come in any order and may be empty.
@@ -44,18 +68,36 @@ class KeyIndex {
   std::vector<Span> sorted_;
   std::vector<std::int64_t> before_;  // before_[s]: tokens in the spans in front of s; only when ordered
   bool ordered_ = false;
+  mutable std::size_t hint_ = 0;
 };
 
-// A span of queries meets each piece of the mask in one run of its indices: visit(piece, run), in order, none empty.
-template <typename Visit>
-void visit_runs(const Mask& mask, const Span& queries, const Visit& visit) {
-  if (queries.count <= 0) return;
-  mask.for_each_piece(queries.begin, queries.last() + 1, [&](const MaskPiece& piece) {
-    const Range run{ceil_div(piece.begin - queries.begin, queries.stride),
-                    ceil_div(piece.end - queries.begin, queries.stride)};
-    if (!run.empty()) visit(piece, run);
-  });
-}
+// The pieces of a mask that spans of queries meet, one span after another.
+class PieceWalk {
+ public:
+  explicit PieceWalk(const Mask& mask) : pieces_(mask.pieces()) {}
+
+  // A span meets each piece in one run of its indices: visit(piece, run), in order, none empty; the piece is clipped to
+  // the span.
+  template <typename Visit>
+  void visit_runs(const Span& queries, const Visit& visit) {
+    if (queries.count <= 0) return;
+    const std::int64_t end = queries.last() + 1;
+    const auto in_front = [&](const MaskPiece& piece) { return piece.end <= queries.begin; };
+    for (std::size_t i = partition_point_from(pieces_, hint_, in_front); i < pieces_.size(); ++i) {
+      MaskPiece piece = pieces_[i];
+      if (piece.begin >= end) return;
+      piece.begin = std::max(piece.begin, queries.begin);
+      piece.end = std::min(piece.end, end);
+      const Range run{ceil_div(piece.begin - queries.begin, queries.stride),
+                      ceil_div(piece.end - queries.begin, queries.stride)};
+      if (!run.empty()) visit(piece, run);
+    }
+  }
+
+ private:
+  std::span<const MaskPiece> pieces_;
+  std::size_t hint_ = 0;
+};
 
 // One of the two intervals that a piece shows its queries.
 struct Interval {

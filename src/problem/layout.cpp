@@ -30,6 +30,47 @@ std::pair<Range, Range> zigzag_chunks(Range document, int rank, int world_size) 
   return {part_of(document, rank, chunks), part_of(document, chunks - 1 - rank, chunks)};
 }
 
+// Ranges of ranks that come in any order and overlap. They are joined whenever they have doubled, so there are never
+// many more than need be.
+class RankRanges {
+ public:
+  explicit RankRanges(std::int64_t all) : all_(all) {}
+
+  void add(Range ranks) {
+    ranges_.push_back(ranks);
+    if (ranges_.size() >= most_) {
+      join();
+      most_ = std::max(kFew, 2 * ranges_.size());
+    }
+  }
+  bool all() const { return ranges_.size() == 1 && ranges_.front() == Range{0, all_}; }
+
+  std::vector<Range> take() {
+    join();
+    return std::move(ranges_);
+  }
+
+ private:
+  static constexpr std::size_t kFew = 32;
+
+  void join() {
+    std::sort(ranges_.begin(), ranges_.end(), [](const Range& a, const Range& b) { return a.begin < b.begin; });
+    std::size_t count = 0;
+    for (const Range& range : ranges_) {
+      if (count > 0 && range.begin <= ranges_[count - 1].end) {
+        ranges_[count - 1].end = std::max(ranges_[count - 1].end, range.end);
+      } else {
+        ranges_[count++] = range;
+      }
+    }
+    ranges_.resize(count);
+  }
+
+  std::int64_t all_;
+  std::size_t most_ = kFew;
+  std::vector<Range> ranges_;
+};
+
 // Appends a run of positions, joined to the last one if they touch.
 void append(std::vector<Span>& spans, Range run) {
   if (run.empty()) return;
@@ -122,8 +163,34 @@ std::int64_t Layout::tokens(int rank) const {
 std::int64_t Layout::max_tokens() const {
   if (kind_ == Kind::contiguous) return (seq_len_ + world_size_ - 1) / world_size_;
   if (kind_ == Kind::striped) return tokens(0);
+  // Two chunks of a document of n tokens hold 2 floor(n / 2P), and more as n mod 2P has it: documents are counted by
+  // that.
+  const std::int64_t chunks = 2 * std::int64_t{world_size_};
+  std::int64_t common = 0;
+  std::vector<std::pair<std::int64_t, std::int64_t>> left_over;  // n mod 2P, and how many documents
+  for (std::size_t d = 0; d + 1 < documents_.size(); ++d) {
+    common += 2 * ((documents_[d + 1] - documents_[d]) / chunks);
+    left_over.emplace_back((documents_[d + 1] - documents_[d]) % chunks, 1);
+  }
+  std::sort(left_over.begin(), left_over.end());
+  std::size_t count = 0;
+  for (const auto& [tokens, documents] : left_over) {
+    if (count > 0 && left_over[count - 1].first == tokens) {
+      left_over[count - 1].second += documents;
+    } else {
+      left_over[count++] = {tokens, documents};
+    }
+  }
+  left_over.resize(count);
   std::int64_t most = 0;
-  for (int rank = 0; rank < world_size_; ++rank) most = std::max(most, tokens(rank));
+  for (int rank = 0; rank < world_size_; ++rank) {
+    std::int64_t more = 0;
+    for (const auto& [tokens, documents] : left_over) {
+      const auto [low, high] = zigzag_chunks({0, tokens}, rank, world_size_);
+      more += documents * (low.size() + high.size());
+    }
+    most = std::max(most, common + more);
+  }
   return most;
 }
 
@@ -204,6 +271,45 @@ std::pair<int, std::int64_t> Layout::owner(std::int64_t position) const {
     index += low.size() + high.size();
   }
   return {rank, index};
+}
+
+std::vector<Range> Layout::owners(std::span<const Range> positions) const {
+  const std::int64_t ranks = world_size_, chunks = 2 * ranks;
+  RankRanges owners(ranks);
+  if (kind_ == Kind::striped) {
+    for (const Range& run : positions) {
+      const std::int64_t first = run.begin / stripe_, last = (run.end - 1) / stripe_;
+      if (last - first >= ranks) return {{0, ranks}};
+      const std::int64_t from = first % ranks, to = last % ranks;
+      owners.add({from, from <= to ? to + 1 : ranks});
+      if (from > to) owners.add({0, to + 1});
+    }
+    return owners.take();
+  }
+  // Of a piece that is cut in more parts than it has tokens some parts are empty: there, token by token.
+  const auto each_part = [&](Range whole, Range run, std::int64_t parts, const auto& add) {
+    const auto holding = [&](std::int64_t position) { return part_holding(whole, position, parts); };
+    if (whole.size() >= parts) return add({holding(run.begin), holding(run.end - 1) + 1});
+    for (std::int64_t p = run.begin; p < run.end; ++p) add({holding(p), holding(p) + 1});
+  };
+  if (kind_ == Kind::contiguous) {
+    for (const Range& run : positions) each_part({0, seq_len_}, run, ranks, [&](Range part) { owners.add(part); });
+    return owners.take();
+  }
+  const auto add_chunks = [&](Range c) {
+    if (c.begin < ranks) owners.add({c.begin, std::min(c.end, ranks)});
+    if (c.end > ranks) owners.add({chunks - c.end, chunks - std::max(c.begin, ranks)});
+  };
+  auto document = documents_.begin();  // the begin of the first document that the run may meet
+  for (const Range& run : positions) {
+    document = std::upper_bound(document, documents_.end(), run.begin) - 1;
+    for (auto d = document; d + 1 != documents_.end() && *d < run.end; ++d) {
+      const Range whole{d[0], d[1]}, part{std::max(d[0], run.begin), std::min(d[1], run.end)};
+      if (!part.empty()) each_part(whole, part, chunks, add_chunks);
+      if (owners.all()) return {{0, ranks}};
+    }
+  }
+  return owners.take();
 }
 
 std::vector<std::int64_t> positions(const Layout& layout, int rank) {

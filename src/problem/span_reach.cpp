@@ -91,9 +91,9 @@ Range seeing(const Interval& interval, const Span& queries, const Span& keys) {
 }
 
 // The same for one span of queries and all of the keys.
-Range seeing(const Mask& mask, const Span& queries, const KeyIndex& keys) {
+Range seeing(PieceWalk& pieces, const Span& queries, const KeyIndex& keys) {
   Range seen;
-  visit_runs(mask, queries, [&](const MaskPiece& piece, Range run) {
+  pieces.visit_runs(queries, [&](const MaskPiece& piece, Range run) {
     const Span run_queries{queries.at(run.begin), run.size(), queries.stride};
     visit_intervals(piece, [&](const Interval& interval) {
       keys.visit_reaching(interval.hull(run_queries.begin, run_queries.last()), [&](const Span& key_span) {
@@ -109,8 +109,9 @@ Range seeing(const Mask& mask, const Span& queries, const KeyIndex& keys) {
 
 std::vector<Range> keys_seen(const Mask& mask, std::span<const Span> queries, std::span<const Span> keys) {
   RangeList positions;
+  PieceWalk pieces(mask);
   for (const Span& span : queries) {
-    visit_runs(mask, span, [&](const MaskPiece& piece, Range run) {
+    pieces.visit_runs(span, [&](const MaskPiece& piece, Range run) {
       visit_intervals(piece, [&](const Interval& interval) {
         positions.add(interval.hull(span.at(run.begin), span.at(run.end - 1)));
       });
@@ -119,10 +120,12 @@ std::vector<Range> keys_seen(const Mask& mask, std::span<const Span> queries, st
   const std::span<const Range> seen = positions.joined();
   std::vector<Range> indices;
   std::int64_t first = 0;  // index of the span's first token in the list
+  std::size_t hint = 0;
   for (const Span& span : keys) {
     if (span.count <= 0) continue;
-    auto range = std::partition_point(seen.begin(), seen.end(), [&](const Range& r) { return r.end <= span.begin; });
-    for (; range != seen.end() && range->begin <= span.last(); ++range) {
+    const auto in_front = [&](const Range& r) { return r.end <= span.begin; };
+    for (auto range = seen.begin() + static_cast<std::ptrdiff_t>(partition_point_from(seen, hint, in_front));
+         range != seen.end() && range->begin <= span.last(); ++range) {
       const auto index_of = [&](std::int64_t position) {
         return first + std::clamp(ceil_div(position - span.begin, span.stride), std::int64_t{0}, span.count);
       };
@@ -139,13 +142,48 @@ std::vector<Range> keys_seen(const Mask& mask, std::span<const Span> queries, st
   return indices;
 }
 
+std::vector<Range> positions_seeing(const Mask& mask, std::span<const Span> keys) {
+  RangeList positions;
+  PieceWalk pieces(mask);
+  const std::span<const std::int64_t> bounds = mask.document_bounds();
+  std::size_t document_hint = 0;
+  for (const Span& span : keys) {
+    if (span.count <= 0) continue;
+    // Who sees a key is of its document.
+    const auto begins_before = [&](std::int64_t bound) { return bound <= span.begin; };
+    const std::size_t first = partition_point_from(bounds, document_hint, begins_before) - 1;
+    const std::int64_t end =
+        *std::upper_bound(bounds.begin() + static_cast<std::ptrdiff_t>(first), bounds.end(), span.last());
+    pieces.visit_runs({bounds[first], end - bounds[first], 1}, [&](const MaskPiece& piece, Range) {
+      const Span queries{piece.begin, piece.end - piece.begin, 1};
+      const auto add = [&](const Interval& interval, const Span& some) {
+        const Range found = seeing(interval, queries, some);
+        if (!found.empty()) positions.add({piece.begin + found.begin, piece.begin + found.end});
+      };
+      visit_intervals(piece, [&](const Interval& interval) {
+        const bool moves = interval.begin.slope == 1 && interval.end.slope == 1;
+        if (!moves || interval.end.offset - interval.begin.offset >= span.stride) return add(interval, span);
+        const Range reached = interval.hull(queries.begin, queries.last());
+        const std::int64_t last = std::min(span.count, ceil_div(reached.end - span.begin, span.stride));
+        for (std::int64_t key = std::max<std::int64_t>(ceil_div(reached.begin - span.begin, span.stride), 0);
+             key < last; ++key) {
+          add(interval, {span.at(key), 1, 1});
+        }
+      });
+    });
+  }
+  const std::span<const Range> joined = positions.joined();
+  return {joined.begin(), joined.end()};
+}
+
 Range queries_seeing(const Mask& mask, std::span<const Span> queries, std::span<const Span> keys) {
   const KeyIndex index(keys);
+  PieceWalk pieces(mask);
   Range seen;
   std::int64_t first = 0;
   std::size_t s = 0;
   for (; s < queries.size() && seen.empty(); ++s) {
-    const Range found = seeing(mask, queries[s], index);
+    const Range found = seeing(pieces, queries[s], index);
     extend(seen, {first + found.begin, first + found.end});
     first += queries[s].count;
   }
@@ -154,7 +192,7 @@ Range queries_seeing(const Mask& mask, std::span<const Span> queries, std::span<
   std::int64_t end = token_count(queries);
   for (std::size_t last = queries.size(); last > s; --last) {
     end -= queries[last - 1].count;
-    const Range found = seeing(mask, queries[last - 1], index);
+    const Range found = seeing(pieces, queries[last - 1], index);
     if (!found.empty()) return {seen.begin, end + found.end};
   }
   return seen;

@@ -14,7 +14,7 @@ std::string_view name_of(const Step& step) {
 
 namespace {
 
-constexpr std::size_t kSpansShown = 8;
+constexpr std::size_t kSpansShown = 8, kTransfersShown = 64;
 
 std::string spans_text(const std::vector<Span>& spans) {
   TextStream text;
@@ -50,9 +50,15 @@ struct StepText {
   std::string slice(const Slice& s) const { return to_text(program, s); }
 
   std::string operator()(const Exchange& s) const {
-    std::string text = concat("lane ", s.lane, order_text(s.order));
-    for (const Transfer& t : s.sends) text += " send " + slice(t.slice) + " to " + std::to_string(t.peer);
-    for (const Transfer& t : s.receives) text += " receive " + slice(t.slice) + " from " + std::to_string(t.peer);
+    return concat("lane ", s.lane, order_text(s.order)) + transfers(s.sends, " send ", " to ") +
+           transfers(s.receives, " receive ", " from ");
+  }
+  std::string transfers(const std::vector<Transfer>& transfers, const char* what, const char* where) const {
+    std::string text;
+    for (std::size_t i = 0; i < transfers.size() && i < kTransfersShown; ++i) {
+      text += what + slice(transfers[i].slice) + where + std::to_string(transfers[i].peer);
+    }
+    if (transfers.size() > kTransfersShown) text += concat(what, "...(", transfers.size(), " transfers)");
     return text;
   }
   template <typename AttendStep>

@@ -1,6 +1,8 @@
 #include "strategy/emit.hpp"
 
 #include <algorithm>
+#include <optional>
+#include <utility>
 
 namespace orrery {
 
@@ -18,27 +20,35 @@ Ranges clip(const Ranges& ranges, Range to) {
   return clipped;
 }
 
-Ranges subtract(Range whole, const Ranges& ranges) {
+Ranges subtract(const Ranges& from, const Ranges& ranges) {
   Ranges rest;
-  for (const Range& r : ranges) {
-    if (r.end <= whole.begin || r.begin >= whole.end) continue;
-    if (whole.begin < r.begin) rest.push_back({whole.begin, r.begin});
-    whole.begin = r.end;
+  auto next = ranges.begin();
+  for (Range left : from) {
+    while (next != ranges.end() && next->end <= left.begin) ++next;
+    for (auto r = next; r != ranges.end() && r->begin < left.end; ++r) {
+      if (left.begin < r->begin) rest.push_back({left.begin, r->begin});
+      left.begin = r->end;
+    }
+    if (!left.empty()) rest.push_back(left);
   }
-  if (!whole.empty()) rest.push_back(whole);
   return rest;
 }
 
 bool covers(const Ranges& outer, const Ranges& inner) {
-  return std::all_of(inner.begin(), inner.end(), [&](const Range& r) { return subtract(r, outer).empty(); });
+  return subtract(inner, outer).empty();
 }
 
 Ranges span_by_span(std::span<const Span> shard, const Ranges& rows) {
   Ranges cut;
   std::int64_t begin = 0;
+  auto next = rows.begin();
   for (const Span& span : shard) {
-    for (const Range& r : clip(rows, {begin, begin + span.count})) cut.push_back(r);
-    begin += span.count;
+    const Range own{begin, begin + span.count};
+    while (next != rows.end() && next->end <= own.begin) ++next;
+    for (auto r = next; r != rows.end() && r->begin < own.end; ++r) {
+      cut.push_back({std::max(r->begin, own.begin), std::min(r->end, own.end)});
+    }
+    begin = own.end;
   }
   return cut;
 }
@@ -49,21 +59,57 @@ std::int64_t rows_of(const std::vector<Run>& runs) {
   return rows;
 }
 
-std::vector<Span> place_by_position(std::vector<Run>& runs, const Layout& layout) {
-  std::vector<Run*> by_position;
-  by_position.reserve(runs.size());
-  for (Run& run : runs) by_position.push_back(&run);
-  const auto position = [&](const Run* run) { return layout.position(run->peer, run->rows.begin); };
-  std::stable_sort(by_position.begin(), by_position.end(),
-                   [&](const Run* a, const Run* b) { return position(a) < position(b); });
-  std::vector<Span> spans;
-  std::int64_t at = 0;
-  for (Run* run : by_position) {
-    run->at = at;
-    at += run->rows.size();
-    for (const Span& span : slice(layout.shard(run->peer), run->rows)) spans.push_back(span);
+namespace {
+
+// Slices of a shard, asked for from its front to its back.
+class ShardWalk {
+ public:
+  explicit ShardWalk(std::vector<Span> shard) : shard_(std::move(shard)) {}
+
+  void slice(Range rows, std::vector<Span>& into) {
+    while (span_ < shard_.size() && begin_ + shard_[span_].count <= rows.begin) begin_ += shard_[span_++].count;
+    std::int64_t begin = begin_;
+    for (std::size_t i = span_; i < shard_.size() && begin < rows.end; begin += shard_[i++].count) {
+      const Span& span = shard_[i];
+      const std::int64_t from = std::max(rows.begin - begin, std::int64_t{0});
+      into.push_back({span.at(from), std::min(rows.end - begin, span.count) - from, span.stride});
+    }
   }
-  return spans;
+
+ private:
+  std::vector<Span> shard_;
+  std::size_t span_ = 0;
+  std::int64_t begin_ = 0;  // the row at which that span begins
+};
+
+}  // namespace
+
+std::vector<Span> place_by_position(std::vector<Run>& runs, const Layout& layout) {
+  struct Placed {
+    Run* run;
+    std::size_t first, end;  // of its spans
+  };
+  std::vector<Span> spans;
+  std::vector<Placed> by_position;
+  by_position.reserve(runs.size());
+  std::optional<ShardWalk> walk;
+  for (std::size_t i = 0; i < runs.size(); ++i) {
+    if (i == 0 || runs[i].peer != runs[i - 1].peer) walk.emplace(layout.shard(runs[i].peer));
+    const std::size_t first = spans.size();
+    walk->slice(runs[i].rows, spans);
+    by_position.push_back({&runs[i], first, spans.size()});
+  }
+  std::stable_sort(by_position.begin(), by_position.end(),
+                   [&](const Placed& a, const Placed& b) { return spans[a.first].begin < spans[b.first].begin; });
+  std::vector<Span> placed;
+  placed.reserve(spans.size());
+  std::int64_t at = 0;
+  for (const Placed& p : by_position) {
+    p.run->at = at;
+    at += p.run->rows.size();
+    for (std::size_t i = p.first; i < p.end; ++i) placed.push_back(spans[i]);
+  }
+  return placed;
 }
 
 ForwardBuffers add_forward_buffers(ProgramBuilder& program, const AttentionProblem& problem, std::int64_t tokens) {

@@ -18,7 +18,7 @@ constexpr int mod(int a, int n) {
 using Ranges = std::vector<Range>;
 Range hull(const Ranges& ranges);
 Ranges clip(const Ranges& ranges, Range to);
-Ranges subtract(Range whole, const Ranges& ranges);
+Ranges subtract(const Ranges& from, const Ranges& ranges);  // what is in `from` alone
 bool covers(const Ranges& outer, const Ranges& inner);
 // Rows of a shard, cut where its spans end: for rows that come to lie by position, not as their owner has them.
 Ranges span_by_span(std::span<const Span> shard, const Ranges& rows);
@@ -33,7 +33,7 @@ struct Run {
 };
 std::int64_t rows_of(const std::vector<Run>& runs);
 // Places others' runs in a buffer in the order of their positions, so that a query sees one interval of them, as of a
-// single block; returns the spans of the rows as they lie.
+// single block; returns the spans of the rows as they lie. The runs of a peer stand together and rise, none empty.
 std::vector<Span> place_by_position(std::vector<Run>& runs, const Layout& layout);
 
 // Heads [begin, begin + count) of the key-values; query heads follow from the group.

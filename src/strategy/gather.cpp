@@ -25,6 +25,7 @@ class GatherProgram : protected StrategyProgram {
     for (int source = 0; source < world_; ++source) {
       if (source == rank_) continue;
       for (const Range& r : pieces(rank_, source)) fetched_.push_back({source, r, 0});
+      lent_.push_back({source, pieces(source, rank_)});
     }
     fetched_spans_ = place_by_position(fetched_, layout_);
     fetched_tokens_ = rows_of(fetched_);
@@ -59,9 +60,8 @@ class GatherProgram : protected StrategyProgram {
   void fetch(int g, int own) {
     const KvHeads heads = group(g);
     Exchange e{.lane = kKeyValueLane};
-    for (int peer = 0; peer < world_; ++peer) {
-      if (peer == rank_) continue;
-      for (const Range& r : pieces(peer, rank_)) {
+    for (const auto& [peer, ranges] : lent_) {
+      for (const Range& r : ranges) {
         e.sends.push_back({ProgramBuilder::heads(program_.tokens(own, r), heads.begin, heads.count), peer});
       }
     }
@@ -71,7 +71,12 @@ class GatherProgram : protected StrategyProgram {
     program_.add(std::move(e));
   }
 
+  struct Lent {
+    int peer;
+    Ranges rows;
+  };
   std::vector<Run> fetched_;  // by source
+  std::vector<Lent> lent_;    // this rank's rows that others fetch
   std::vector<Span> fetched_spans_;
   std::int64_t fetched_tokens_ = 0;
   std::array<int, 2> buffers_ = {-1, -1};
@@ -107,12 +112,17 @@ class Backward : GatherProgram {
     const BackwardBuffers& own = buffers_of_caller_;
     own_sum_ = program_.buffer("grad_key_value_sum", BufferKind::grad_key_value, BufferRole::workspace, Dtype::fp32,
                                tokens_, problem_.kv_heads);
-    for (int peer = 0; peer < world_; ++peer) {
-      if (peer == rank_) continue;
-      for (const Range& r : pieces(peer, rank_)) {
-        returned_.push_back({peer, r, returned_tokens_});
-        returned_tokens_ += r.size();
+    for (const auto& [peer, rows] : lent_) {
+      const bool in_bits = rows.size() > kMaxSpansApart;
+      const Range all = hull(rows);
+      if (in_bits) added_.push_back({peer, all, returned_tokens_});
+      for (const Range& r : rows) {
+        returned_.push_back({peer, r, returned_tokens_ + (in_bits ? r.begin - all.begin : 0)});
+        if (!in_bits) added_.push_back(returned_.back());
+        if (!in_bits) returned_tokens_ += r.size();
       }
+      if (in_bits) returned_tokens_ += all.size();
+      zeros_between_ = zeros_between_ || in_bits;
     }
     fetch(0, own.key_value);
     program_.add(Delta{program_.all(own.delta), program_.all(own.output), program_.all(own.grad_output)});
@@ -157,6 +167,7 @@ class Backward : GatherProgram {
   void send_home(int g) {
     const int heads = group(g).count;
     Exchange e{.lane = kGradientLane};
+    if (zeros_between_) program_.add(Clear{ProgramBuilder::heads(program_.all(returned()), 0, heads)});
     for (const Run& p : fetched_) e.sends.push_back({{fetched_sum(g), p.at, p.rows.size(), 0, heads}, p.peer});
     for (const Run& p : returned_) e.receives.push_back({{returned(), p.at, p.rows.size(), 0, heads}, p.peer});
     program_.add(std::move(e));
@@ -164,7 +175,7 @@ class Backward : GatherProgram {
 
   void add_returned(int g) {
     const KvHeads heads = group(g);
-    for (const Run& p : returned_) {
+    for (const Run& p : added_) {
       const Slice into = ProgramBuilder::heads(program_.tokens(own_sum_, p.rows), heads.begin, heads.count);
       program_.add(Add{into, {returned(), p.at, p.rows.size(), 0, heads.count}});
     }
@@ -175,6 +186,10 @@ class Backward : GatherProgram {
   std::array<int, 2> sums_ = {-1, -1};
   int returned_buffer_ = -1;
   std::vector<Run> returned_;  // gradients of this rank's rows, by the rank that used them
+  // What is added to them. Of rows that come in many ranges all are, from the first to the last, with zeros between
+  // them.
+  std::vector<Run> added_;
+  bool zeros_between_ = false;
   std::int64_t returned_tokens_ = 0;
 };
 

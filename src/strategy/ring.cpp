@@ -46,17 +46,12 @@ class RingProgram : protected StrategyProgram {
         keep_(placement.keep_key_value && world_ > 1 && blocks_together(placement, Pass::forward) == 1 &&
               blocks_together(placement, Pass::backward) == 1),
         max_tokens_(layout_.max_tokens()),
-        keeps_next_(kept(rank_at(1))) {
-    for (int other = 0; other < world_; ++other) {
-      needs_.push_back(travel_.needs(rank_, other));
-      needed_by_.push_back(travel_.needs(other, rank_));
-    }
-  }
+        keeps_next_(kept(rank_at(1))) {}
 
   int rank_at(int offset) const { return mod(rank_ + offset, world_); }
-  // Whether this rank needs a source's block, and another rank this one's. Asked so often that the answers are kept.
-  bool needs(int source) const { return needs_[static_cast<std::size_t>(source)] != 0; }
-  bool needed_by(int rank) const { return needed_by_[static_cast<std::size_t>(rank)] != 0; }
+  // Whether this rank needs a source's block, and another rank this one's.
+  bool needs(int source) const { return travel_.needs(rank_, source); }
+  bool needed_by(int rank) const { return travel_.needs(rank, rank_); }
 
   // The block of this source ends its forward travel at source - 1 with all rows that any rank needs, so that the
   // backward travel may start from it there.
@@ -100,9 +95,6 @@ class RingProgram : protected StrategyProgram {
   const bool keep_;
   const std::int64_t max_tokens_;
   const bool keeps_next_;  // the next rank's block is kept here
-
- private:
-  std::vector<char> needs_, needed_by_;  // by the other rank
 };
 
 class Forward : RingProgram {
@@ -186,7 +178,7 @@ class Backward : RingProgram {
     }
     const Slice home{gradient_slot(world_ - 1), 0, tokens_, 0, problem_.kv_heads};
     for (const Return& back : returns_) {
-      for (const Range& r : back.rows) {
+      for (const Range& r : back.added) {
         Slice into = home;
         into.token_begin = r.begin;
         into.tokens = r.size();
@@ -206,6 +198,7 @@ class Backward : RingProgram {
     bool stays = false;     // the next rank needs it too, so it stays on the ring
     Ranges arrived;         // rows of its gradients that come by the ring
     Ranges carried;         // rows of its gradients once this rank's share is in them
+    bool in_bits = false;   // so many rows begin here, apart, that they are cleared with all others before any arrive
     int returns_from = -1;  // the rank at which this rank's own block leaves the ring at this step, far from home
   };
 
@@ -221,6 +214,7 @@ class Backward : RingProgram {
       v.stays = travel_.needs(rank_at(-1), v.source);
       if (step > 0 && travel_.needs(previous, v.source)) v.arrived = travel_.ahead(previous, v.source);
       v.carried = at_home(step) ? Ranges{{0, tokens_}} : travel_.ahead(rank_, v.source);
+      v.in_bits = subtract(v.carried, v.arrived).size() > kMaxSpansApart;
     }
     const int far = rank_at(-step - 1);  // holds this rank's own block at this step
     if (far != previous && needed_by(far) && !needed_by(mod(far - 1, world_))) v.returns_from = far;
@@ -270,14 +264,21 @@ class Backward : RingProgram {
     if (!now.needed) return;
     const Piece piece = part(p, now.source);
     const int gradient = gradient_slot(step);
-    for (const Range& r : clip(now.carried, piece.rows)) {
-      for (const Range& fresh : subtract(r, now.arrived)) {
+    if (!now.in_bits) {
+      for (const Range& fresh : subtract(clip(now.carried, piece.rows), now.arrived)) {
         program_.add(Clear{piece_slice(gradient, fresh, piece)});
       }
+    } else if (step == 0) {
+      clear(step, piece, now);
     }
     emit_attend_backward(program_, problem_, buffers_, spans_, slice(layout_.shard(now.source), piece.rows),
                          {block(step), piece.rows.begin, piece.heads.begin},
                          {gradient, piece.rows.begin, piece.heads.begin}, piece.heads);
+  }
+
+  void clear(int step, const Piece& piece, const Visit& visit) {
+    const Range rows = hull(clip(visit.carried, piece.rows));
+    program_.add(Clear{piece_slice(gradient_slot(step), rows, piece)});
   }
 
   // Sends on the piece just computed, to the next rank or, where the block leaves the ring, home; receives what the
@@ -288,6 +289,7 @@ class Backward : RingProgram {
     if (now.needed) {
       transfers(e.sends, gradient_slot(step), now.carried, part(p, now.source), now.stays ? rank_at(-1) : now.source);
     }
+    if (next.in_bits) clear(step + 1, part(p, next.source), next);
     if (!next.arrived.empty()) {
       transfers(e.receives, gradient_slot(step + 1), next.arrived, part(p, next.source), rank_at(1));
     }
@@ -302,15 +304,22 @@ class Backward : RingProgram {
   struct Return {
     int rank;
     int buffer;
-    Ranges rows;
+    Ranges rows, added;  // that come, and that are added at home, all others being zeros
   };
   const Return& return_from(int rank) {
     const auto known = std::find_if(returns_.begin(), returns_.end(), [&](const Return& r) { return r.rank == rank; });
     if (known != returns_.end()) return *known;
     const int buffer = program_.buffer("returned_" + std::to_string(rank), BufferKind::grad_key_value,
                                        BufferRole::workspace, Dtype::fp32, tokens_, problem_.kv_heads);
-    returns_.push_back({rank, buffer, travel_.ahead(rank, rank_)});
-    return returns_.back();
+    returns_.push_back({rank, buffer, travel_.ahead(rank, rank_), {}});
+    Return& back = returns_.back();
+    if (back.rows.size() > kMaxSpansApart) {  // added in one step
+      program_.add(Clear{program_.all(buffer)});
+      back.added = {hull(back.rows)};
+    } else {
+      back.added = back.rows;
+    }
+    return back;
   }
 
   BackwardBuffers buffers_;

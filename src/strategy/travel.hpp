@@ -6,6 +6,9 @@
 // sends it afresh to the next rank that does.
 #pragma once
 
+#include <optional>
+#include <vector>
+
 #include "strategy/emit.hpp"
 
 namespace orrery {
@@ -16,11 +19,11 @@ class Travel {
       : mask_(placement.problem.mask),
         layout_(placement.layout),
         world_size_(placement.topology.world_size),
-        gaps_(mask_.has_window() || mask_.document_bounds().size() > 2 || mask_.seq_len() < 4 * world_size_) {}
+        needed_by_(static_cast<std::size_t>(world_size_)) {}
 
   // Rows of the source's shard that the rank's queries see.
   Ranges needed(int rank, int source) const { return seen(rank, 1, source); }
-  bool needs(int rank, int source) const { return rank != source && !needed(rank, source).empty(); }
+  bool needs(int rank, int source) const { return rank != source && ranks_from(rank, source) > 0; }
 
   // Rows of the source's shard seen by the rank and those after it on the ring, up to the first that sees none.
   Ranges ahead(int rank, int source) const { return seen(rank, run(rank, 1, source), source); }
@@ -31,34 +34,20 @@ class Travel {
   }
 
  private:
-  // How many ranks from this one on, in this direction, need the source's block without a gap. Where a mask cannot
-  // leave gaps, all ranks up to the source are as good an answer, and need no walk around the ring.
-  int run(int rank, int direction, int source) const {
-    const int all = mod((source - rank) * direction, world_size_);
-    if (!gaps_) return all;
-    int count = 0;
-    while (count < all && needs(mod(rank + count * direction, world_size_), source)) ++count;
-    return count;
-  }
-
-  Ranges seen(int first, int count, int source) const {
-    if (count == 0) return {};
-    auto queries = layout_.shard(first);
-    if (count > 1 && !gaps_) {
-      queries = layout_.shards_hull(first, count);
-    } else {
-      for (int i = 1; i < count; ++i) {
-        const auto more = layout_.shard(mod(first + i, world_size_));
-        queries.insert(queries.end(), more.begin(), more.end());
-      }
-    }
-    return keys_seen(mask_, queries, layout_.shard(source));
-  }
+  // The ranks that need any of a source's block, itself among them: found once for all of them, by the positions from
+  // which its keys are seen.
+  const Ranges& needed_by(int source) const;
+  // How many ranks from this one up to the last of all, or down to the first, need the source's block without a gap.
+  int ranks_from(int rank, int source, int direction = 1) const;
+  // The same around the ring, up to the source.
+  int run(int rank, int direction, int source) const;
+  // Rows of the source's shard that `count` ranks see, the first of which is `first`.
+  Ranges seen(int first, int count, int source) const;
 
   const Mask& mask_;
   const Layout& layout_;
   int world_size_;
-  bool gaps_;  // a rank may need nothing of a block that ranks before and after it need
+  mutable std::vector<std::optional<Ranges>> needed_by_;  // of each source that was asked for: ranges of ranks
 };
 
 }  // namespace orrery

@@ -95,6 +95,23 @@ TEST_CASE("a single KV head, and head counts that do not divide into groups, are
   }
 }
 
+TEST_CASE("documents whose rows travel in many ranges are proved") {
+  std::string mask = "causal+documents:";
+  std::int64_t seq_len = 0;
+  for (int d = 0; d < 40; ++d) {
+    const int length = 1 + d * 5 % 17;
+    mask += (d == 0 ? "" : ",") + std::to_string(length);
+    seq_len += length;
+  }
+  for (const char* strategy : {"ring", "gather"}) {
+    for (int world_size : {2, 3, 4, 5, 8, 13}) {
+      INFO(strategy << " P=" << world_size);
+      REQUIRE(prove(mask, "zigzag", strategy, world_size, true, 2, seq_len) == "");
+      REQUIRE(prove(mask, "zigzag", strategy, world_size, false, 1, seq_len) == "");
+    }
+  }
+}
+
 TEST_CASE("sequences shorter than the world leave ranks without tokens, and are proved") {
   for (const char* strategy : {"ring", "gather"}) {
     for (const char* layout : {"contiguous", "zigzag", "striped"}) {

@@ -279,7 +279,11 @@ void Effects::accumulate(const Slice& into, const Slice& from) {
       report(Fault::unwritten, step_, "reads rows ", cell.token_begin, " to ", cell.token_end, " that nothing wrote");
       continue;
     }
-    if (!cell.value.identity.known()) continue;  // the neutral element
+    // The neutral element adds nothing, but it has to be there: zeros between rows that are added in one step.
+    if (!cell.value.identity.known()) {
+      context_.lineage.used(cell.value.writer, node_);
+      continue;
+    }
     const Identity identity = shifted(cell.value.identity, into, from);
     memory(into).update(corresponding(into, from, cell), [&](Cell& sum) {
       if (!sum.value.written) {

@@ -76,7 +76,7 @@ TEST_CASE("a window that reaches less than a shard makes a halo; one that hides 
 
 TEST_CASE("the reason speaks of layout and strategy apart, and claims nothing of what was asked for") {
   const AttentionProblem causal = problem_of("causal", 4000);
-  const std::string zigzag = "zigzag: contiguous gives its busiest rank 1.";
+  const std::string zigzag = "zigzag: contiguous gives a rank 1.";
   const std::string ring = "; ring: its memory does not grow with the number of ranks";
   const std::string chosen = planned(causal, 4).reason;
   CHECK(chosen.rfind(zigzag, 0) == 0);
