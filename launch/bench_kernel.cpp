@@ -73,7 +73,7 @@ std::vector<Row> bench_kernel(World& world, const Options& options) {
   for (const int head_dim : head_dims) {
     for (const std::string& mask : masks) {
       on_first_rank(world, [&](World& solo) {
-        const Device device = choose_device(solo, options, kernel_problem(options, mask, head_dim, false));
+        const Device device = choose_device(solo, options, kernel_problem(options, mask, head_dim, false)).device;
         const bool on_cpu = device.kind == DeviceKind::cpu;
         rows.push_back(kernel_row(solo, options, kernel_problem(options, mask, head_dim, on_cpu), device));
       });

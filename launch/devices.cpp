@@ -96,34 +96,45 @@ LinkRate device_link_rate(World& world, Device device) {
   return {*std::min_element(rates.begin(), rates.end()), 0};
 }
 
-Device choose_device(World& world, const Options& options, const AttentionProblem& problem) {
+DeviceChoice choose_device(World& world, const Options& options, const AttentionProblem& problem) {
   if (options.device == "cpu") return {};
   Device device;
-  const auto take = [&] {
+  const auto take = [&](std::string_view asked) {
     const std::string reason = cuda_refuses(problem.dtype, problem.head_dim);
-    if (!reason.empty()) refuse("--device cuda: ", reason);
+    if (!reason.empty()) refuse(asked, reason);
     device = {DeviceKind::cuda, index_of(world, options)};
   };
   if (options.device == "cuda") {
-    together(world, take);
+    together(world, [&] { take("--device cuda: "); });
     if (const auto ranks = sharers(world, options, device)) {
       refuse("ranks ", ranks->first, " and ", ranks->second,
              " have one CUDA device between them; start fewer ranks on their host, or give --share-device");
     }
     if (started_by_mpi() && options.share_device) let_ranks_share(world, device);
-    return device;
+    return {device, ""};
   }
-  bool mine = true;
+  std::string reason;
   try {
-    take();
-  } catch (const Error&) {
-    mine = false;
+    take("");
+  } catch (const Error& error) {
+    reason = error.what();
   }
-  bool all = true;
-  for (const double has : all_gather(world, mine ? 1.0 : 0.0)) all = all && has != 0;
-  if (!all || sharers(world, options, device)) return {};
+  const bool has_device = !cuda_devices().empty() || has_cuda_driver();
+  bool any_has = false;
+  for (const double has : all_gather(world, has_device ? 1.0 : 0.0)) any_has = any_has || has != 0;
+  const std::vector<std::string> reasons = all_gather(world, reason);
+  for (std::size_t rank = 0; rank < reasons.size(); ++rank) {
+    if (reasons[rank].empty()) continue;
+    const bool alike = std::all_of(reasons.begin(), reasons.end(), [&](const auto& r) { return r == reasons[rank]; });
+    return {{}, any_has ? (alike ? "" : concat("rank ", rank, ": ")) + reasons[rank] : ""};
+  }
+  if (const auto ranks = sharers(world, options, device)) {
+    return {
+        {},
+        concat("ranks ", ranks->first, " and ", ranks->second, " have one between them, which --share-device allows")};
+  }
   if (started_by_mpi() && options.share_device) let_ranks_share(world, device);
-  return device;
+  return {device, ""};
 }
 
 std::string device_name(Device device) {

@@ -4,6 +4,8 @@
 // the host, as the launcher tells it, among those that they see; two have the same one only when told to share.
 #pragma once
 
+#include <string>
+
 #include "launch/options.hpp"
 #include "orrery/device.hpp"
 #include "orrery/problem.hpp"
@@ -13,7 +15,12 @@
 namespace orrery::launch {
 
 // Collective. With --device auto a CPU wherever a rank could not have a device; with --device cuda that is refused.
-Device choose_device(World& world, const Options& options, const AttentionProblem& problem);
+// The choice says why it is a CPU where a rank has a CUDA device, unless that was asked for.
+struct DeviceChoice {
+  Device device;
+  std::string why_cpu;
+};
+DeviceChoice choose_device(World& world, const Options& options, const AttentionProblem& problem);
 
 // Copies inside a device.
 inline constexpr double kInsideDevice = 1e12;

@@ -2,9 +2,12 @@
 
 #include <algorithm>
 #include <numeric>
+#include <utility>
 
 #include "launch/devices.hpp"
 #include "launch/text.hpp"
+#include "launch/turns.hpp"
+#include "orrery/machine.hpp"
 #include "orrery/version.hpp"
 
 namespace orrery::launch {
@@ -36,12 +39,27 @@ std::string sent_text(const PlanCosts& costs) {
                 counted(costs.steps, "step"));
 }
 
-std::string exposed_text(const Measured& measured) {
+// A rank that waits cannot tell whether for a transfer or for its turn, of which the other end of the transfer may be
+// in need.
+std::string exposed_text(const Report& report) {
+  const Measured& measured = report.measured;
   if (measured.exposed_comm_seconds == 0) return "nothing: computation hid all communication";
   const double whole = measured.forward.median() + measured.backward.median();
-  std::string text = seconds_text(measured.exposed_comm_seconds) + " of communication that computation did not hide";
+  std::string text = seconds_text(measured.exposed_comm_seconds);
+  text += report.turns.empty() ? " of communication that computation did not hide"
+                               : " in which a rank waited for others, for their turns too";
   if (whole > 0) text += concat(" (", fixed(100 * measured.exposed_comm_seconds / whole, 1), " %)");
+  if (!report.turns.empty()) text += ": " + report.turns;
   return text;
+}
+
+// Why these kernels are the portable ones where the device has faster ones; or nothing.
+std::string why_portable(const Report& report, const std::string& kernels, bool backward, bool asked) {
+  const CudaDeviceInfo device = cuda_devices().at(static_cast<std::size_t>(report.device.index));
+  if (kernels != "portable" || cuda_kernels(device) == kernels) return {};
+  if (asked) return "asked for";
+  const AttentionProblem& problem = report.plan.problem;
+  return portable_kernels_reason(device, backward, problem.head_dim, problem.effective_scale());
 }
 
 std::string verification_text(const Verification& v, bool backward) {
@@ -94,19 +112,29 @@ Verification verify(Workload& workload, const Inputs& inputs, VerifyMode mode) {
 
 Report make_report(Workload& workload, const Inputs& inputs, int threads, const Measured& measured,
                    const Verification& verification) {
-  Report report{workload.plan(),
-                inputs.describe(),
-                inputs.seed(),
-                threads,
-                std::string(workload.attention().link_name()),
-                workload.device(),
-                workload.device().kind == DeviceKind::cuda ? workload.sm_margin() : 0,
-                std::string(workload.attention().kernels(Pass::forward)),
-                std::string(workload.attention().kernels(Pass::backward)),
-                {},
-                measured,
-                verification};
-  report.costs = gather_costs(workload);
+  World& world = workload.world();
+  const Attention& attention = workload.attention();
+  const AttentionOptions& options = workload.options().attention;
+  Report report{.plan = workload.plan(),
+                .inputs = inputs.describe(),
+                .seed = inputs.seed(),
+                .threads = threads,
+                .link = std::string(attention.link_name()),
+                .device = workload.device(),
+                .why_cpu = workload.options().why_cpu,
+                .forward_kernels = std::string(attention.kernels(Pass::forward)),
+                .backward_kernels = std::string(attention.kernels(Pass::backward)),
+                .forward_portable = {},
+                .backward_portable = {},
+                .turns = ranks_take_turns(world, workload.device(), threads),
+                .costs = gather_costs(workload),
+                .measured = measured,
+                .verification = verification};
+  if (report.device.kind == DeviceKind::cuda) {
+    report.sm_margin = options.sm_margin;
+    report.forward_portable = why_portable(report, report.forward_kernels, false, options.portable_kernels);
+    report.backward_portable = why_portable(report, report.backward_kernels, true, options.portable_kernels);
+  }
   return report;
 }
 
@@ -122,6 +150,11 @@ std::string to_text(const Report& report) {
                               counted(report.plan.topology.world_size, "rank"), " (", report.link, ", ",
                               device_text(report), ")"));
   text += line("why", report.plan.reason);
+  if (!report.why_cpu.empty()) text += line("", "a CPU, though there is a CUDA device: " + report.why_cpu);
+  for (const auto& [pass, why] :
+       {std::pair("forward", &report.forward_portable), {"backward", &report.backward_portable}}) {
+    if (!why->empty()) text += line("", concat("portable kernels ", pass, ": ", *why));
+  }
   text += line("memory", concat(bytes_text(static_cast<double>(report.costs.tensor_bytes)), " of tensors and ",
                                 bytes_text(static_cast<double>(report.costs.workspace_bytes)),
                                 " of workspace a rank; the ", on_cpu ? "process peaked at " : "device gave ",
@@ -129,7 +162,7 @@ std::string to_text(const Report& report) {
   text += line("sent", sent_text(report.costs));
   text += line("forward", pass_text(measured.forward, problem.forward_flops()));
   if (backward) text += line("backward", pass_text(measured.backward, problem.backward_flops()));
-  if (report.plan.topology.world_size > 1) text += line("exposed", exposed_text(measured));
+  if (report.plan.topology.world_size > 1) text += line("exposed", exposed_text(report));
   text += line("verified", verification_text(report.verification, backward));
   return text;
 }

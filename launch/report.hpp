@@ -1,7 +1,9 @@
 // What a run did, for people and for scripts. plan.predicted_seconds of the JSON is null until plans are priced, and so
 // is measured.backward_seconds without a backward pass. plan.kernels is which attention kernels rank 0's CUDA device
 // ran, {"forward": "hopper", "backward": "portable"} or, for that dtype, "fp32"; null on a CPU, and backward without
-// that pass.
+// that pass. plan.why_portable says of each of them why it is portable where the device has faster ones, and
+// plan.why_cpu why a CPU computes where there is a CUDA device; null otherwise. measured.turns says what several ranks
+// take turns on, which exposed_comm_seconds then includes; null where each has its own.
 #pragma once
 
 #include <nlohmann/json_fwd.hpp>
@@ -19,9 +21,12 @@ struct Report {
   std::uint64_t seed = 0;
   int threads = 1;
   std::string link;
-  Device device;                                  // rank 0's
-  int sm_margin = 0;                              // of rank 0, on a CUDA device
-  std::string forward_kernels, backward_kernels;  // of rank 0, on a CUDA device; empty for no backward pass
+  Device device;                                    // rank 0's
+  std::string why_cpu;                              // where there is a CUDA device
+  int sm_margin = 0;                                // of rank 0, on a CUDA device
+  std::string forward_kernels, backward_kernels;    // of rank 0, on a CUDA device; empty for no backward pass
+  std::string forward_portable, backward_portable;  // why they are, where there are faster ones
+  std::string turns;                                // what ranks take turns on
   PlanCosts costs;
   Measured measured;
   Verification verification;

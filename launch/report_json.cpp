@@ -15,6 +15,10 @@ Json times_json(const PassTimes& times) {
   return {{"median", times.median()}, {"p99", times.p99()}, {"runs", times.seconds.size()}};
 }
 
+Json text_or_null(const std::string& text) {
+  return text.empty() ? Json() : Json(text);
+}
+
 // Null on a CPU, and backward without that pass.
 Json kernels_json(const Report& report) {
   if (report.device.kind == DeviceKind::cpu) return nullptr;
@@ -72,30 +76,36 @@ Json machine_json(int threads, const std::string& link, Device device) {
 }
 
 Json to_json(const Report& report) {
-  return {{"version", kVersion},
-          {"problem", problem_json(report.plan.problem, report.plan.options.backward, report.seed)},
-          {"plan",
-           {{"strategy", report.plan.strategy},
-            {"layout", report.plan.layout.text()},
-            {"world_size", report.plan.topology.world_size},
-            {"device", to_string(report.device.kind)},
-            {"keys_per_step", report.plan.options.keys_per_step},
-            {"backward_keys_per_step", report.plan.options.backward_keys_per_step},
-            {"link_bytes_per_second", report.plan.topology.inside_node.bytes_per_second},
-            {"sm_margin", report.sm_margin},
-            {"kernels", kernels_json(report)},
-            {"steps", report.costs.steps},
-            {"bytes_sent", report.costs.bytes_sent},
-            {"workspace_bytes", report.costs.workspace_bytes},
-            {"predicted_seconds", nullptr}}},
-          {"measured",
-           {{"forward_seconds", times_json(report.measured.forward)},
-            {"backward_seconds", times_json(report.measured.backward)},
-            {"tflops", report.measured.flops_per_second / 1e12},
-            {"exposed_comm_seconds", report.measured.exposed_comm_seconds},
-            {"peak_bytes", report.measured.peak_bytes}}},
-          {"verification", verification_json(report.verification)},
-          {"machine", machine_json(report.threads, report.link, report.device)}};
+  return {
+      {"version", kVersion},
+      {"problem", problem_json(report.plan.problem, report.plan.options.backward, report.seed)},
+      {"plan",
+       {{"strategy", report.plan.strategy},
+        {"layout", report.plan.layout.text()},
+        {"reason", report.plan.reason},
+        {"world_size", report.plan.topology.world_size},
+        {"device", to_string(report.device.kind)},
+        {"why_cpu", text_or_null(report.why_cpu)},
+        {"keys_per_step", report.plan.options.keys_per_step},
+        {"backward_keys_per_step", report.plan.options.backward_keys_per_step},
+        {"link_bytes_per_second", report.plan.topology.inside_node.bytes_per_second},
+        {"sm_margin", report.sm_margin},
+        {"kernels", kernels_json(report)},
+        {"why_portable",
+         {{"forward", text_or_null(report.forward_portable)}, {"backward", text_or_null(report.backward_portable)}}},
+        {"steps", report.costs.steps},
+        {"bytes_sent", report.costs.bytes_sent},
+        {"workspace_bytes", report.costs.workspace_bytes},
+        {"predicted_seconds", nullptr}}},
+      {"measured",
+       {{"forward_seconds", times_json(report.measured.forward)},
+        {"backward_seconds", times_json(report.measured.backward)},
+        {"tflops", report.measured.flops_per_second / 1e12},
+        {"exposed_comm_seconds", report.measured.exposed_comm_seconds},
+        {"turns", text_or_null(report.turns)},
+        {"peak_bytes", report.measured.peak_bytes}}},
+      {"verification", verification_json(report.verification)},
+      {"machine", machine_json(report.threads, report.link, report.device)}};
 }
 
 std::string dump(const Json& json) {

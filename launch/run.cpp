@@ -3,6 +3,7 @@
 #include <nlohmann/json.hpp>
 #include <vector>
 
+#include "launch/clocks.hpp"
 #include "launch/cores.hpp"
 #include "launch/devices.hpp"
 #include "launch/inputs.hpp"
@@ -62,6 +63,7 @@ void write_timeline(Workload& workload, OutputFile* file) {
       if (world.rank() == 0) timelines.push_back(parse_timeline(bytes));
     }
   }
+  share_clock(world, timelines);
   together(world, [&] {
     if (world.rank() != 0) return;
     file->write(file->path().ends_with(".svg") ? to_svg(timelines) : to_chrome_json(timelines));

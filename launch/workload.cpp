@@ -29,7 +29,9 @@ void alone(const Body& body) {
 WorkloadOptions workload_options(World& world, const Options& options, const AttentionProblem& problem) {
   WorkloadOptions how;
   how.attention.threads = options.threads;
-  how.attention.device = choose_device(world, options, problem);
+  const DeviceChoice choice = choose_device(world, options, problem);
+  how.attention.device = choice.device;
+  how.why_cpu = choice.why_cpu;
   how.attention.sm_margin = options.sm_margin;
   if (options.agree_always) how.attention.agree = *options.agree_always ? Agree::always : Agree::first;
   how.attention.portable_kernels = options.portable_kernels;
@@ -46,7 +48,7 @@ WorkloadOptions workload_options(World& world, const Options& options, const Att
 }
 
 Workload::Workload(World& world, const Inputs& inputs, const WorkloadOptions& options)
-    : world_(world), device_(options.attention.device), sm_margin_(options.attention.sm_margin) {
+    : world_(world), options_(options), device_(options.attention.device) {
   // Twice, for the first call makes the runtime take what it needs itself; together, so that no rank allocates before
   // all have looked.
   for (int i = 0; i < 2; ++i) together(world, [&] { device_bytes_before_ = memory_in_use(device_); });

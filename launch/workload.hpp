@@ -17,7 +17,8 @@ struct WorkloadOptions {
   PlanOptions plan;
   LinkRate link;  // between the ranks' devices on a node
   AttentionOptions attention;
-  bool prove = false;  // the plan, before it runs
+  bool prove = false;   // the plan, before it runs
+  std::string why_cpu;  // and no CUDA device, where there is one
 };
 
 // Collective. What the options ask for: the device that this rank computes on, and a plan that suits how these are
@@ -35,7 +36,7 @@ class Workload {
   const AttentionTensors& tensors() const { return tensors_; }
   const std::vector<Span>& positions() const { return positions_; }
   Device device() const { return device_; }
-  int sm_margin() const { return sm_margin_; }
+  const WorkloadOptions& options() const { return options_; }
   bool backward() const { return plan_->options.backward; }
   std::size_t tensor_bytes() const;
   // Bytes of the CUDA device that have been taken since before this workload: its tensors and workspace, what the link
@@ -55,8 +56,8 @@ class Workload {
   void make_tensors();
 
   World& world_;
-  Device device_;
-  int sm_margin_;
+  const WorkloadOptions options_;
+  const Device device_;
   std::int64_t device_bytes_before_ = 0;
   std::optional<Plan> plan_;
   std::vector<Span> positions_;

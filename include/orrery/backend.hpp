@@ -17,6 +17,8 @@ class Backend {
   virtual void end_run() = 0;
   // Called instead of end_run() after an error.
   virtual void abandon_run() noexcept = 0;
+  // When the last run began: seconds on the steady clock of this host.
+  virtual double began() const = 0;
   // Of the last run; issued is not the backend's to know.
   virtual StepTimes times(int step) const = 0;
 };

@@ -29,6 +29,13 @@ std::string cuda_refuses(Dtype dtype, int head_dim);
 // ones an attention runs is Attention::kernels()'s to say.
 std::string cuda_kernels(const CudaDeviceInfo& device);
 
+// Why attention of a 16-bit dtype runs portable kernels on a device for which there are faster ones; empty where it
+// does not, or there are none.
+std::string portable_kernels_reason(const CudaDeviceInfo& device, bool backward, int head_dim, double scale);
+// Whether the machine whose files lie under `root` has the driver of a CUDA device, which a build without CUDA does not
+// ask.
+bool has_cuda_driver(const std::string& root = "/");
+
 // This core's fused-multiply-add peak, measured for about 50 ms: floating-point operations a second, fp32, one thread.
 double measured_fma_peak_flops();
 

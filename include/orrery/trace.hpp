@@ -9,7 +9,7 @@
 
 namespace orrery {
 
-// Seconds from the start of the run.
+// Seconds from the beginning of the run.
 struct StepTimes {
   double issued = 0, began = 0, ended = 0;
 };
@@ -20,6 +20,7 @@ struct TraceStep {
   int lane = -1;     // -1: computation
   StepTimes times;
   std::int64_t bytes = 0;  // sent, of an exchange
+  std::int64_t bytes_received = 0;
 };
 
 struct Timeline {
@@ -29,11 +30,16 @@ struct Timeline {
   double compute_seconds = 0;       // steps that compute
   double exposed_comm_seconds = 0;  // computation waited for a transfer
   std::vector<TraceStep> steps;
+  // When the run began: seconds on a clock that all timelines of one picture share. A rank gives those of its host's
+  // steady clock, which all processes of a host share.
+  double began = 0;
+  double clock_error = 0;  // seconds: how far off `began` may be on that clock, where hosts have clocks of their own
 };
 
-// Chrome trace JSON (chrome://tracing, Perfetto): a process a rank, a thread for computation and one for each lane.
+// Chrome trace JSON (chrome://tracing, Perfetto): a process a rank; tracks for its computation, and for what each lane
+// sends and receives. Events of one track follow each other, so that viewers keep all of them.
 std::string to_chrome_json(const std::vector<Timeline>& timelines);
-// A picture of the same, one row for computation and one for each lane of each rank.
+// A picture of the same tracks, with the time marked in which computation waited for a transfer.
 std::string to_svg(const std::vector<Timeline>& timelines);
 
 // For all_gather: a timeline as bytes, and back.

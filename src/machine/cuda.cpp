@@ -16,4 +16,10 @@ std::string cuda_kernels(const CudaDeviceInfo& device) {
   return std::string(to_string(hopper ? KernelFamily::hopper : KernelFamily::portable));
 }
 
+std::string portable_kernels_reason(const CudaDeviceInfo& device, bool backward, int head_dim, double scale) {
+  if (device.compute_capability != kernels::cuda::sm90::kComputeCapability) return "";
+  return std::string(backward ? kernels::cuda::backward_stays_portable(head_dim)
+                              : kernels::cuda::forward_stays_portable(head_dim, static_cast<float>(scale)));
+}
+
 }  // namespace orrery

@@ -4,8 +4,10 @@
 #include <sys/utsname.h>
 #include <unistd.h>
 
+#include <filesystem>
 #include <fstream>
 #include <string_view>
+#include <system_error>
 
 #include "kernels/host/peak.hpp"
 #include "orrery/version.hpp"
@@ -63,6 +65,13 @@ Machine describe_machine() {
           .cuda_runtime = cuda_runtime_version(),
           .cuda_driver = cuda_driver_version(),
           .cuda_devices = cuda_devices()};
+}
+
+bool has_cuda_driver(const std::string& root) {
+  const std::filesystem::path files(root);
+  std::error_code ignored;
+  return std::filesystem::exists(files / "proc/driver/nvidia/version", ignored) ||
+         std::filesystem::exists(files / "dev/nvidiactl", ignored);
 }
 
 double measured_fma_peak_flops() {

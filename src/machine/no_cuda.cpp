@@ -10,4 +10,8 @@ std::string cuda_kernels(const CudaDeviceInfo&) {
   return "";
 }
 
+std::string portable_kernels_reason(const CudaDeviceInfo&, bool, int, double) {
+  return "";
+}
+
 }  // namespace orrery

@@ -1,6 +1,7 @@
 """Reports: the JSON that scripts read has exactly the fields that are promised, and the other verbs say what they should."""
 
 import json
+import os
 import xml.dom.minidom
 
 import support
@@ -9,10 +10,10 @@ from support import alone, mpi
 RUN_FIELDS = {
     "version": None,
     "problem": {"seq_len", "batch", "heads", "kv_heads", "head_dim", "dtype", "mask", "scale", "seed", "backward"},
-    "plan": {"strategy", "layout", "world_size", "device", "keys_per_step", "backward_keys_per_step",
-             "link_bytes_per_second", "sm_margin", "kernels", "steps", "bytes_sent",
+    "plan": {"strategy", "layout", "reason", "world_size", "device", "why_cpu", "keys_per_step", "backward_keys_per_step",
+             "link_bytes_per_second", "sm_margin", "kernels", "why_portable", "steps", "bytes_sent",
              "workspace_bytes", "predicted_seconds"},
-    "measured": {"forward_seconds", "backward_seconds", "tflops", "exposed_comm_seconds", "peak_bytes"},
+    "measured": {"forward_seconds", "backward_seconds", "tflops", "exposed_comm_seconds", "turns", "peak_bytes"},
     "verification": {"mode", "rows", "out_rel_l2", "lse_max_abs", "dq_rel_l2", "dk_rel_l2", "dv_rel_l2", "wrong",
                      "keys", "nonfinite", "limits", "exceeded", "right",
                      "out_row_rms", "lse_row_rms", "dq_row_rms", "dk_row_rms", "dv_row_rms"},
@@ -63,6 +64,47 @@ class Reports(support.ProgramTest):
         self.assertEqual(report["verification"]["mode"], "none")
         self.assertEqual(self.files(), ["report.json"])
 
+    def test_reasons_are_of_what_was_chosen(self):
+        result = alone("run", *SMALL, "--ranks", 2, "--layout", "contiguous", "--verify", "none", "--json", self.path("report.json"))
+        self.assert_good(result)
+        self.assertIn("\nwhy           contiguous: asked for; ring: ", result.stdout)
+        with open(self.path("report.json")) as file:
+            self.assertTrue(json.load(file)["plan"]["reason"].startswith("contiguous: asked for; ring: "))
+
+    def test_waiting_for_a_turn_is_not_called_communication(self):
+        ranks = 2 * len(os.sched_getaffinity(0))
+        arguments = ["run", *SMALL, "--ranks", ranks, "--device", "cpu", "--verify", "none"]
+        report = json.loads(alone(*arguments, "--json", "-").stdout)
+        self.assertEqual(report["measured"]["turns"], f"{ranks} ranks take turns on {ranks // 2} core{'s' if ranks > 2 else ''}")
+        exposed = next(line for line in alone(*arguments).stdout.splitlines() if line.startswith("exposed "))
+        self.assertIn(report["measured"]["turns"], exposed)
+        self.assertNotIn("communication", exposed)
+        self.assertIsNone(json.loads(alone("run", *SMALL, "--device", "cpu", "--json", "-").stdout)["measured"]["turns"])
+
+    def test_events_of_a_track_follow_one_another(self):
+        shapes = [["--ranks", 4, "--seq-len", 512, "--heads", 4, "--backward"],
+                  ["--ranks", 3, "--seq-len", 300, "--heads", 8, "--kv-heads", 8, "--strategy", "gather", "--backward"],
+                  ["--ranks", 8, "--seq-len", 64, "--heads", 2, "--layout", "striped", "--mask", "causal+window:9"],
+                  ["--ranks", 5, "--seq-len", 320, "--heads", 2, "--mask", "full", "--keys-per-step", 128, "--backward"]]
+        for shape in shapes:
+            self.assert_good(alone("trace", *shape, "--head-dim", 16, "--out", self.path("trace.json")))
+            with open(self.path("trace.json")) as file:
+                events = json.load(file)["traceEvents"]
+            tracks = {}
+            for event in events:
+                if event["ph"] == "X":
+                    tracks.setdefault((event["pid"], event["tid"]), []).append((event["ts"], event["dur"], event["cat"]))
+            for track in tracks.values():
+                track.sort()
+                for (begin, duration, _), (following, _, _) in zip(track, track[1:]):
+                    self.assertLessEqual(begin + duration, following, shape)
+            for rank in range(shape[1]):
+                computed = tracks[(rank, 0)]  # all passes on one clock: the backward one when the forward one is over
+                passes = [cat for _, _, cat in computed]
+                self.assertEqual(passes, sorted(passes, reverse=True), shape)
+                self.assertEqual("backward" in passes, "--backward" in shape)
+            self.assertGreaterEqual(min(track[0][0] for track in tracks.values()), 0)
+
     def test_run_proves_when_asked(self):
         self.assert_good(alone("run", *SMALL, "--ranks", 5, "--backward", "--check"))
 
@@ -92,7 +134,7 @@ class Reports(support.ProgramTest):
         with open(self.path("ring.json")) as file:
             events = json.load(file)
         names = {event["args"]["name"] for event in events["traceEvents"] if event["name"] == "process_name"}
-        self.assertEqual(names, {f"rank {rank} {way}" for rank in (0, 1) for way in ("forward", "backward")})
+        self.assertEqual(names, {"rank 0", "rank 1"})
         self.assertTrue(any(event["ph"] == "X" and "exchange" in event["name"] for event in events["traceEvents"]))
         self.assert_good(alone("trace", *SMALL, "--ranks", 3, "--out", self.path("ring.svg")))
         self.assertEqual(xml.dom.minidom.parse(self.path("ring.svg")).documentElement.tagName, "svg")

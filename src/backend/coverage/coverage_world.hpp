@@ -26,6 +26,7 @@ class CoverageBackend final : public Backend {
   void issue(int step) override;
   void end_run() override {}
   void abandon_run() noexcept override {}
+  double began() const override { return 0; }
   StepTimes times(int) const override { return {}; }
 
  private:

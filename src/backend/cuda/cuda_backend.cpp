@@ -13,6 +13,7 @@
 #include "device/stream.hpp"
 #include "kernels/cuda/attend.hpp"
 #include "kernels/cuda/rowwise.hpp"
+#include "link/deadline.hpp"
 #include "link/stream_link.hpp"
 #include "orrery/error.hpp"
 
@@ -75,6 +76,7 @@ class Runner final : public CudaBackend {
   void abandon_run() noexcept override { session_->end_run(); }
   void wait() override;
   double seconds() const override;
+  double began() const override { return began_; }
   StepTimes times(int step) const override;
 
  private:
@@ -137,6 +139,7 @@ class Runner final : public CudaBackend {
 
   // Of the run.
   RunName run_name_;
+  double began_ = 0;       // when origin_ was reached, as far as the host knows
   bool captured_ = false;  // into a CUDA graph, outside of which its events mean nothing
   int current_ = -1;
   std::vector<char> joined_;                    // exchanges that computation already stands behind
@@ -219,6 +222,7 @@ void Runner::begin_run() {
   for (const Slice& gap : gaps_) {
     for (std::size_t c = 0; c < parts(gap); ++c) kernels::cuda::clear(tensor(gap, c), stream_);
   }
+  began_ = steady_seconds();
   origin_.record(stream_);
 }
 
@@ -284,10 +288,13 @@ double Runner::seconds() const {
 void Runner::wait() {
   require_events();
   const DeviceGuard guard(options_.device);
+  const bool under_way = !finished_.reached();
   for (int e = 0; e < static_cast<int>(joined_.size()); ++e) {
     naming(e, [&] { session_->wait(e, options_.timeout_seconds); });
   }
   finished_.wait_until_reached();
+  // A stream that was busy reached the run's origin later than it was recorded; the end has just been seen.
+  if (under_way) began_ = std::max(began_, steady_seconds() - seconds());
 }
 
 StepTimes Runner::times(int step) const {

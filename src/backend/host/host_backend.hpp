@@ -32,6 +32,7 @@ class HostBackend final : public Backend {
   void issue(int step) override;
   void end_run() override;
   void abandon_run() noexcept override;
+  double began() const override { return run_began_; }
   StepTimes times(int step) const override;
 
  private:

@@ -1,7 +1,8 @@
 #include "backend/trace/recorder.hpp"
 
-#include <algorithm>
 #include <chrono>
+
+#include "backend/trace/waiting.hpp"
 
 namespace orrery::trace {
 namespace {
@@ -16,18 +17,17 @@ Recorder::Recorder(const AttentionProblem& problem, const RankProgram& program, 
     : problem_(problem), program_(program), inner_(inner), issued_(program.steps.size(), 0) {}
 
 void Recorder::begin_run() {
-  began_ = now();
   inner_.begin_run();
 }
 
 void Recorder::issue(int step) {
-  issued_[static_cast<std::size_t>(step)] = now() - began_;
+  issued_[static_cast<std::size_t>(step)] = now() - inner_.began();
   inner_.issue(step);
 }
 
 void Recorder::end_run() {
   inner_.end_run();
-  seconds_ = now() - began_;
+  seconds_ = now() - inner_.began();
 }
 
 StepTimes Recorder::times(int step) const {
@@ -36,34 +36,38 @@ StepTimes Recorder::times(int step) const {
   return times;
 }
 
-// Exposed communication is time in which computation had nothing to do but wait: between the end of one computing step
-// and the beginning of the next, as far as the next had been issued, and after the last.
 Timeline Recorder::timeline(bool with_steps) const {
-  Timeline timeline{program_.rank, program_.pass, seconds_, 0, 0, {}};
-  double computed_until = 0, moved_until = 0;
+  Timeline timeline;
+  timeline.rank = program_.rank;
+  timeline.pass = program_.pass;
+  timeline.seconds = seconds_;
+  timeline.began = inner_.began();
+  Waiting waiting;
   for (int i = 0; i < static_cast<int>(program_.steps.size()); ++i) {
     const Step& step = program_.steps[static_cast<std::size_t>(i)];
     const StepTimes t = times(i);
     const auto* exchange = std::get_if<Exchange>(&step);
-    if (exchange == nullptr) {
-      timeline.compute_seconds += t.ended - t.began;
-      timeline.exposed_comm_seconds += std::max(0.0, t.began - std::max(t.issued, computed_until));
-      computed_until = t.ended;
-    } else {
-      moved_until = std::max(moved_until, t.ended);
-    }
+    if (exchange == nullptr) timeline.compute_seconds += t.ended - t.began;
+    timeline.exposed_comm_seconds += (exchange == nullptr ? waiting.computed(t) : waiting.moved(t)).seconds();
     if (!with_steps) continue;
-    std::int64_t bytes = 0;
-    if (exchange != nullptr) {
-      for (const Transfer& send : exchange->sends) {
-        bytes += send.slice.tokens * send.slice.heads *
-                 row_bytes(program_.buffers[static_cast<std::size_t>(send.slice.buffer)], problem_);
+    TraceStep& traced = timeline.steps.emplace_back();
+    traced.name = name_of(step);
+    traced.text = to_text(program_, i);
+    traced.times = t;
+    if (exchange == nullptr) continue;
+    const auto bytes_of = [&](const std::vector<Transfer>& transfers) {
+      std::int64_t bytes = 0;
+      for (const Transfer& transfer : transfers) {
+        const Slice& s = transfer.slice;
+        bytes += s.tokens * s.heads * row_bytes(program_.buffers[static_cast<std::size_t>(s.buffer)], problem_);
       }
-    }
-    timeline.steps.push_back(
-        {std::string(name_of(step)), to_text(program_, i), exchange ? exchange->lane : -1, t, bytes});
+      return bytes;
+    };
+    traced.lane = exchange->lane;
+    traced.bytes = bytes_of(exchange->sends);
+    traced.bytes_received = bytes_of(exchange->receives);
   }
-  timeline.exposed_comm_seconds += std::max(0.0, moved_until - computed_until);
+  timeline.exposed_comm_seconds += waiting.after_all().seconds();
   return timeline;
 }
 

@@ -18,6 +18,7 @@ class Recorder final : public Backend {
   void issue(int step) override;
   void end_run() override;
   void abandon_run() noexcept override { inner_.abandon_run(); }
+  double began() const override { return inner_.began(); }
   StepTimes times(int step) const override;
 
   // Of the last run; with its steps, or only its sums.
@@ -28,7 +29,7 @@ class Recorder final : public Backend {
   const RankProgram& program_;
   Backend& inner_;
   std::vector<double> issued_;
-  double began_ = 0, seconds_ = 0;
+  double seconds_ = 0;
 };
 
 }  // namespace orrery::trace

@@ -95,14 +95,22 @@ std::string_view to_string(KernelFamily family) {
   fail(ErrorCode::bug, "no kernels have the number ", static_cast<int>(family));
 }
 
+std::string_view forward_stays_portable(std::int64_t head_dim, float scale) {
+  if (head_dim <= kMostlyPadding) return "at a head_dim of at most 32, half of what Hopper's multiply would be padding";
+  return scale >= 0.0f ? "" : "Hopper's take no negative scale";
+}
+
+std::string_view backward_stays_portable(std::int64_t head_dim) {
+  if (head_dim <= kMostlyPadding) return forward_stays_portable(head_dim, 1.0f);
+  return head_dim <= sm90::kMaxBackwardHeadDim ? "" : "Hopper's backward pass takes no larger head_dim than 256";
+}
+
 KernelFamily forward_kernel(Kernels kernels, Dtype dtype, std::int64_t head_dim, float scale) {
-  const bool taken = head_dim > kMostlyPadding && scale >= 0.0f;
-  return family_of(kernels, dtype, taken);
+  return family_of(kernels, dtype, forward_stays_portable(head_dim, scale).empty());
 }
 
 KernelFamily backward_kernel(Kernels kernels, Dtype dtype, std::int64_t head_dim, float) {
-  const bool taken = head_dim > kMostlyPadding && head_dim <= sm90::kMaxBackwardHeadDim;
-  return family_of(kernels, dtype, taken);
+  return family_of(kernels, dtype, backward_stays_portable(head_dim).empty());
 }
 
 std::string attend_backward_refuses(Kernels kernels, Dtype dtype, std::int64_t head_dim) {

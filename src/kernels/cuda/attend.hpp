@@ -83,6 +83,9 @@ std::string attend_backward_refuses(Kernels kernels, Dtype dtype, std::int64_t h
 // Which kernels a call on the current device runs.
 enum class KernelFamily : int { fp32, portable, hopper };
 std::string_view to_string(KernelFamily family);
+// Why the portable kernels serve such a call better, or alone, on a device that has kernels of its own; or nothing.
+std::string_view forward_stays_portable(std::int64_t head_dim, float scale);
+std::string_view backward_stays_portable(std::int64_t head_dim);
 KernelFamily forward_kernel(Kernels kernels, Dtype dtype, std::int64_t head_dim, float scale);
 KernelFamily backward_kernel(Kernels kernels, Dtype dtype, std::int64_t head_dim, float scale);
 
