@@ -184,7 +184,7 @@ class Verifier {
     take(dk_, &Errors::dk_rel_l2, &Errors::dk_row_rms);
     take(dv_, &Errors::dv_rel_l2, &Errors::dv_row_rms);
     v.lse_max_abs = lse_.max_abs(), v.limits.lse_max_abs = lse_.max_abs_limit();
-    v.lse_row_rms = lse_.row_rms(), v.limits.lse_row_rms = kAggregateShare * kLseLimit;
+    v.lse_row_rms = lse_.row_rms(), v.limits.lse_row_rms = kLseShare * kLseLimit;
     double wrong = static_cast<double>(wrong_);
     world_.all_reduce({&wrong, 1}, Reduction::sum);
     v.wrong = static_cast<std::int64_t>(wrong);
