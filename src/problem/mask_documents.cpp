@@ -3,8 +3,8 @@
 #include <algorithm>
 #include <string>
 
-#include "orrery/file.hpp"
 #include "mask_text.hpp"
+#include "orrery/file.hpp"
 
 namespace orrery {
 namespace {
