@@ -53,6 +53,7 @@ std::vector<ClockOffset> clock_offsets(const std::vector<int>& node_of_rank, con
     }
   }
   std::vector<ClockOffset> offsets;
+  offsets.reserve(nodes.size());
   for (const Bounds& node : nodes) offsets.push_back({(node.least + node.most) / 2, (node.most - node.least) / 2});
   offsets[static_cast<std::size_t>(node_of_rank.front())] = {};
   return offsets;

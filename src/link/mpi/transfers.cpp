@@ -43,8 +43,9 @@ void Transfers::add(MPI_Comm comm, const LinkExchange& exchange, int index, std:
                 ? MPI_Recv_init(piece.address, piece.count, type, message.peer, exchange.lane, comm, requests_.add())
                 : MPI_Send_init(piece.address, piece.count, type, message.peer, exchange.lane, comm, requests_.add());
         check_mpi(code, receive ? "MPI_Recv_init" : "MPI_Send_init");
-        described_.push_back({index, message.peer, receive, piece.bytes, false, false, std::move(piece),
-                              receive ? add_source(message.peer) : -1});
+        const std::int64_t bytes = piece.bytes;
+        const int source = receive ? add_source(message.peer) : -1;
+        described_.push_back({index, message.peer, receive, bytes, false, false, std::move(piece), source});
       }
     }
   }
