@@ -110,7 +110,7 @@ class Run(support.ProgramTest):
         with open(self.path("json")) as file:
             rows = {row["bench"]["row"]: row["bench"] for row in json.load(file)["rows"]}
         issued, in_graph = rows["host time to issue a step"], rows["host time of a step in a CUDA graph"]
-        self.assertGreater(issued["steps"], 1)
+        self.assertGreater(issued["steps"], 3)  # of the fused program
         self.assertLess(0, in_graph["seconds_per_step"])
         self.assertLess(in_graph["seconds_per_step"], issued["seconds_per_step"])
 
