@@ -67,22 +67,23 @@ class SlowLink(Cluster):
         rate = max(calibration["plan"]["bytes_sent"]) / self.seconds(calibration)
         return max(report["plan"]["bytes_sent"]) / rate
 
-    def test_the_time_is_that_of_the_slower_of_computing_and_moving(self):
-        compute = self.seconds(self.run_json(*self.MAIN))
+    def test_the_shorter_of_computing_and_moving_hides_behind_the_longer(self):
+        """Judged by the shorter one's share that shows: 0 is perfect overlap, 1 is one after the other."""
         for rate in ("1gbit", "100mbit"):
-            best = None
-            for _ in range(3):  # other work on the machine must not fail this
+            shown = []
+            for _ in range(5):  # other work on the machine must not fail this
+                hosts("shape", "off")  # refused while there is nothing to take off
+                compute = self.seconds(self.run_json(*self.MAIN))
                 self.assertEqual(hosts("shape", rate).returncode, 0)
                 report = self.run_json(*self.MAIN)
                 self.assertEqual(report["verification"]["wrong"], 0)
-                ideal = max(compute, self.transfer_seconds(report))
-                ratio = self.seconds(report) / ideal
-                best = ratio if best is None else min(best, ratio)
-                print(f"{rate}: {self.seconds(report):.3f} s; computing {compute:.3f} s, moving "
-                      f"{self.transfer_seconds(report):.3f} s; {ratio:.3f} of the longer", flush=True)
-                if best <= 1.10:
+                move = self.transfer_seconds(report)
+                shown.append((self.seconds(report) - max(compute, move)) / min(compute, move))
+                print(f"{rate}: {self.seconds(report):.3f} s; computing {compute:.3f} s, moving {move:.3f} s; "
+                      f"{shown[-1]:.2f} of the shorter shows", flush=True)
+                if shown[-1] <= 0.5:
                     break
-            self.assertLessEqual(best, 1.10)
+            self.assertLessEqual(min(shown), 0.5)
 
 
 class CutOff(Cluster):
