@@ -7,12 +7,10 @@
 #include <utility>
 
 #include "attention/agreement.hpp"
+#include "attention/compute_devices.hpp"
 #include "attention/tensors.hpp"
-#include "backend/cuda/cuda_backend.hpp"
-#include "backend/host/host_backend.hpp"
 #include "backend/trace/recorder.hpp"
 #include "core/ledger.hpp"
-#include "link/stream_link.hpp"
 #include "orrery/check.hpp"
 #include "orrery/error.hpp"
 #include "orrery/executor.hpp"
@@ -26,8 +24,6 @@ constexpr bool kDebugBuild = false;
 constexpr bool kDebugBuild = true;
 #endif
 
-constexpr std::size_t kDeviceAlignment = 256;  // what every allocator of device memory keeps
-
 // What a pass is, whatever it is bound to.
 struct PassProgram {
   PassProgram(const AttentionProblem& problem, RankProgram rank_program)
@@ -37,19 +33,17 @@ struct PassProgram {
 
   RankProgram program;
   Dependencies dependencies;
-  std::size_t table_bytes = 0;  // on CUDA
-  std::string_view kernels;     // on CUDA
+  ScratchBytes scratch;
+  std::string_view kernels;
   bool writes_kept = false;
   bool agreed = false;  // the ranks have met at a call of it
 };
 
 // A pass on the tensors and memory of one binding.
 struct BoundPass {
-  std::unique_ptr<Backend> backend;
-  host::HostBackend* on_host = nullptr;    // the backend, when that is what it is
-  cuda::CudaBackend* on_device = nullptr;  // the same
+  std::unique_ptr<MemoryBackend> backend;
   std::optional<trace::Recorder> recorder;
-  Ledger::Entry tables;  // on CUDA: where they lie
+  Ledger::Entry tables;  // where they lie
   bool ran = false, awaited = true;
 };
 
@@ -88,13 +82,11 @@ struct Attention::Impl {
   Agree agree;
   std::uint64_t plan_hash;
   std::uint64_t owner;  // in the world's ledger
-  std::optional<ThreadPool> pool;
-  cuda::OwnStream own_stream;  // on CUDA, without one of the caller's
+  std::unique_ptr<ComputeDevice> device;
   std::optional<PassProgram> forward, backward;
-  StreamLink* link = nullptr;  // on CUDA
   std::optional<Arena> arena;
-  std::size_t table_bytes = 0, run_bytes = 0;  // of all passes, and of the one that needs most
-  std::list<Binding> bindings;                 // the one bound last comes first
+  ScratchBytes scratch;         // tables of all passes; a run of the one that needs most
+  std::list<Binding> bindings;  // the one bound last comes first
   bool bound = false;
 
   Impl(World& w, Plan p, const AttentionOptions& o)
@@ -106,59 +98,45 @@ struct Attention::Impl {
         owner(world.ledger().new_owner()) {
     agree_on_plan(world, concat(plan.text(), " device=", to_string(options.device.kind),
                                 " agree=", agree == Agree::first ? "first" : "always"));
-    // Opening a link is collective, so nobody comes to it who has something to object.
-    all_or_none(world, [&] { check_options(); });
-    all_or_none(world, [&] {
-      if (on_cuda()) link = &world.stream_link(options.device);
-    });
-    all_or_none(world, [&] { build(); });
+    // Connecting is collective, so nobody comes to it who has something to object.
+    all_or_none(world, [&] { prepare_programs(); });
+    all_or_none(world, [&] { device->connect(world); });
+    all_or_none(world, [&] { measure(); });
   }
   ~Impl() { world.ledger().forget(owner); }
 
-  bool on_cuda() const { return options.device.kind == DeviceKind::cuda; }
-
-  void check_options() {
+  void prepare_programs() {
     if (plan.topology.world_size != world.world_size()) {
       refuse("the plan is for ", plan.topology.world_size, " ranks, the world has ", world.world_size());
     }
     if (options.bindings < 1) refuse(options.bindings, " bindings that stay prepared; at least 1");
-    pool.emplace(options.threads);
-    if (!on_cuda()) return;
-    const int device = options.device.index;
-    std::string reason = cuda::refuses(plan.problem);
-    if (reason.empty()) require(options.device);
-    if (reason.empty()) reason = cuda::refuses_margin(options.sm_margin, device);
-    if (reason.empty() && plan.options.backward) {
-      reason = cuda::refuses_backward(plan.problem, options.portable_kernels, device);
-    }
-    if (!reason.empty()) refuse(reason);
-  }
-
-  void build() {
-    if (on_cuda() && !options.stream) own_stream = cuda::open_stream(options.device.index);
+    device = open_compute_device(options);
+    device->check(plan.problem, plan.options.backward);
     if (kDebugBuild && world.rank() == 0) {
-      const auto findings = check(plan, {.planned = !on_cuda(), .fused = on_cuda()});
+      const auto findings = check(plan, {.planned = !device->runs_fused(), .fused = device->runs_fused()});
       if (!findings.empty()) fail(ErrorCode::bug, "the plan is not proved: ", to_text(findings.front()));
     }
-    const auto add = [&](std::optional<PassProgram>& of_pass, Pass pass) {
-      RankProgram program = plan.program(world.rank(), pass);
-      if (on_cuda()) program = fuse(program);
-      of_pass.emplace(plan.problem, std::move(program));
-      of_pass->writes_kept = writes_kept(of_pass->program);
-      cuda::ScratchBytes bytes;
-      if (on_cuda()) {
-        bytes = cuda::scratch_bytes(plan.problem, of_pass->program, *link);
-        of_pass->kernels = cuda::kernels_of(plan.problem, pass, options.portable_kernels, options.device.index);
-      } else {
-        bytes.run = host::HostBackend::scratch_bytes(plan.problem, of_pass->program, options.threads);
-      }
-      of_pass->table_bytes = bytes.tables;
-      table_bytes += bytes.tables;
-      run_bytes = std::max(run_bytes, bytes.run);
-    };
-    add(forward, Pass::forward);
-    if (plan.options.backward) add(backward, Pass::backward);
+    prepare_program(forward, Pass::forward);
+    if (plan.options.backward) prepare_program(backward, Pass::backward);
     arena.emplace(plan.problem, programs());
+  }
+
+  void prepare_program(std::optional<PassProgram>& of_pass, Pass pass) {
+    RankProgram program = plan.program(world.rank(), pass);
+    if (device->runs_fused()) program = fuse(program);
+    of_pass.emplace(plan.problem, std::move(program));
+    of_pass->writes_kept = writes_kept(of_pass->program);
+    of_pass->kernels = device->kernels(plan.problem, pass);
+  }
+
+  void measure() {
+    for (std::optional<PassProgram>* of_pass : {&forward, &backward}) {
+      if (!*of_pass) continue;
+      ScratchBytes& needed = (*of_pass)->scratch;
+      needed = device->scratch_bytes(plan.problem, (*of_pass)->program);
+      scratch.tables += needed.tables;
+      scratch.run = std::max(scratch.run, needed.run);
+    }
   }
 
   std::vector<const RankProgram*> programs() const {
@@ -167,18 +145,19 @@ struct Attention::Impl {
     return all;
   }
 
-  std::size_t alignment() const { return on_cuda() ? kDeviceAlignment : kAlignment; }
-  std::size_t rounded(std::size_t bytes) const { return (bytes + alignment() - 1) / alignment() * alignment(); }
+  std::size_t rounded(std::size_t bytes) const {
+    return (bytes + device->alignment() - 1) / device->alignment() * device->alignment();
+  }
   std::size_t kept_bytes() const { return rounded(arena->kept_bytes()); }
   // In the scratch, aligned behind the arena, lie the tables of each pass, then what runs share.
   std::size_t tables_offset() const { return rounded(arena->bytes()); }
-  std::size_t run_offset() const { return tables_offset() + table_bytes; }
-  std::size_t scratch_bytes() const { return run_offset() + run_bytes; }
+  std::size_t run_offset() const { return tables_offset() + scratch.tables; }
+  std::size_t scratch_bytes() const { return run_offset() + scratch.run; }
 
   void check_memory(std::string_view name, std::span<std::byte> memory, std::size_t needed) const {
     if (memory.size() < needed) refuse("the ", name, " has ", memory.size(), " bytes; ", needed, " are needed");
-    if (reinterpret_cast<std::uintptr_t>(memory.data()) % alignment() != 0) {
-      refuse("the ", name, " is not aligned to ", alignment(), " bytes");
+    if (reinterpret_cast<std::uintptr_t>(memory.data()) % device->alignment() != 0) {
+      refuse("the ", name, " is not aligned to ", device->alignment(), " bytes");
     }
   }
 
@@ -186,7 +165,7 @@ struct Attention::Impl {
   void bind(const AttentionTensors& tensors, const Memory& memory) {
     bound = false;
     const NamedMemory named[] = {{"the workspace", memory.scratch}, {"the kept memory", memory.kept}};
-    check_tensors(plan.problem, programs(), tensors, named, options.device);
+    check_tensors(plan.problem, programs(), tensors, named, options.device, *device);
     const auto known = std::find_if(bindings.begin(), bindings.end(), [&](const Binding& one) {
       return one.tensors == tensors && same(one.memory.scratch, memory.scratch) && same(one.memory.kept, memory.kept);
     });
@@ -197,8 +176,8 @@ struct Attention::Impl {
       prepare(tensors, memory);
     }
     Binding& now = bindings.front();
-    if (on_cuda()) put_tables(now.forward);
-    if (on_cuda() && backward) put_tables(now.backward);
+    put_tables(now.forward);
+    if (backward) put_tables(now.backward);
     world.ledger().reserve(3);  // the tables of both passes, and what a forward run leaves
     bound = true;
   }
@@ -219,29 +198,17 @@ struct Attention::Impl {
           plans ? arena->place(index, static_cast<int>(i), binding.memory.scratch.data(), binding.memory.kept.data())
                 : callers(buffer, binding.tensors));
     }
-    const std::span<std::byte> scratch = binding.memory.scratch.subspan(run_offset());
-    if (on_cuda()) {
-      const std::span<std::byte> tables = binding.memory.scratch.subspan(
-          tables_offset() + (index == 0 ? 0 : forward->table_bytes), of_pass.table_bytes);
-      auto backend = cuda::make_cuda_backend(
-          plan.problem, of_pass.program, of_pass.dependencies, std::move(memory), {tables, scratch}, *link,
-          {options.device.index, options.stream ? *options.stream : own_stream.get(), !options.stream,
-           options.deterministic, world.timeout_seconds(), options.sm_margin, options.portable_kernels});
-      pass.tables = {owner, {bytes_view(tables)}};
-      pass.on_device = backend.get();
-      pass.backend = std::move(backend);
-    } else {
-      auto backend =
-          std::make_unique<host::HostBackend>(plan.problem, of_pass.program, of_pass.dependencies, std::move(memory),
-                                              scratch, world.link(), *pool, world.timeout_seconds());
-      pass.on_host = backend.get();
-      pass.backend = std::move(backend);
-    }
+    const std::span<std::byte> all = binding.memory.scratch;
+    const Scratch here{
+        all.subspan(tables_offset() + (index == 0 ? 0 : forward->scratch.tables), of_pass.scratch.tables),
+        all.subspan(run_offset())};
+    pass.tables = {owner, {bytes_view(here.tables)}};
+    pass.backend = device->make_backend(plan.problem, of_pass.program, of_pass.dependencies, std::move(memory), here);
     pass.recorder.emplace(plan.problem, of_pass.program, *pass.backend);
   }
 
   void put_tables(BoundPass& pass) {
-    pass.on_device->put_tables();
+    pass.backend->put_tables();
     world.ledger().overwrite(pass.tables.memory.front());
     world.ledger().note(pass.tables);
   }
@@ -266,11 +233,11 @@ struct Attention::Impl {
     world.ledger().count_run();
     Binding& now = bindings.front();
     BoundPass& here = pass == Pass::forward ? now.forward : now.backward;
-    if (on_cuda() && !world.ledger().holds(here.tables)) put_tables(here);  // another attention shares the scratch
+    if (!world.ledger().holds(here.tables)) put_tables(here);  // another attention shares the scratch
     note_writes(now, *of_pass);
     here.ran = true;
     here.awaited = false;
-    here.on_device != nullptr ? here.on_device->name_run(name) : here.on_host->name_run(name);
+    here.backend->name_run(name);
     Executor(of_pass->program, *here.recorder).run();
     if (pass == Pass::forward) world.ledger().note(now.left);
   }
@@ -306,7 +273,7 @@ const RankProgram& Attention::program(Pass pass) const {
 }
 
 std::string_view Attention::link_name() const {
-  return impl_->link == nullptr ? impl_->world.link_name() : impl_->link->name();
+  return impl_->device->link_name();
 }
 
 std::string_view Attention::kernels(Pass pass) const {
@@ -349,8 +316,8 @@ void Attention::assume_forward() {
 void Attention::wait() {
   for (Binding& binding : impl_->bindings) {
     for (BoundPass* pass : {&binding.forward, &binding.backward}) {
-      if (pass->on_device == nullptr || pass->awaited) continue;
-      pass->on_device->wait();
+      if (pass->awaited) continue;
+      pass->backend->wait();
       pass->awaited = true;
     }
   }
@@ -361,10 +328,9 @@ Timeline Attention::timeline(Pass pass) const {
   const Binding& now = impl_->bindings.front();
   const BoundPass& here = pass == Pass::forward ? now.forward : now.backward;
   if (!here.ran) refuse("nothing has run");
-  if (here.on_device == nullptr) return here.recorder->timeline(impl_->options.record_steps);
-  here.on_device->wait();
+  here.backend->wait();
   Timeline timeline = here.recorder->timeline(impl_->options.record_steps);
-  timeline.seconds = here.on_device->seconds();
+  timeline.seconds = here.backend->seconds().value_or(timeline.seconds);
   return timeline;
 }
 

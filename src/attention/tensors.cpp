@@ -4,7 +4,6 @@
 #include <string>
 #include <vector>
 
-#include "backend/cuda/cuda_backend.hpp"
 #include "core/ledger.hpp"
 #include "core/overlap.hpp"
 #include "device/placement.hpp"
@@ -77,7 +76,8 @@ BufferMemory callers(const Buffer& buffer, const AttentionTensors& t) {
 }
 
 void check_tensors(const AttentionProblem& problem, std::span<const RankProgram* const> programs,
-                   const AttentionTensors& tensors, std::span<const NamedMemory> memory, Device device) {
+                   const AttentionTensors& tensors, std::span<const NamedMemory> memory, Device device,
+                   const ComputeDevice& compute) {
   std::vector<Named> all;
   for (const RankProgram* program : programs) {
     for (const Buffer& buffer : program->buffers) {
@@ -95,10 +95,8 @@ void check_tensors(const AttentionProblem& problem, std::span<const RankProgram*
         const TensorView& tensor = given[c];
         check_shape(name, tensor, buffer, parts[c], problem.batch);
         if (tensor.elements() > 0) check_place(name, tensor.data, device);
-        if (device.kind == DeviceKind::cuda) {
-          const std::string reason = cuda::refuses(tensor);
-          if (!reason.empty()) refuse(name, ": ", reason);
-        }
+        const std::string reason = compute.refuses(tensor);
+        if (!reason.empty()) refuse(name, ": ", reason);
         all.push_back({name, tensor, written});
       }
     }

@@ -7,7 +7,7 @@
 #include <span>
 #include <string_view>
 
-#include "backend/memory/arena.hpp"
+#include "backend/memory/compute_device.hpp"
 #include "orrery/attention.hpp"
 
 namespace orrery {
@@ -23,6 +23,7 @@ struct NamedMemory {
 
 // Throws ErrorCode::invalid, naming the tensor. `programs` are those of one rank.
 void check_tensors(const AttentionProblem& problem, std::span<const RankProgram* const> programs,
-                   const AttentionTensors& tensors, std::span<const NamedMemory> memory, Device device);
+                   const AttentionTensors& tensors, std::span<const NamedMemory> memory, Device device,
+                   const ComputeDevice& compute);
 
 }  // namespace orrery

@@ -28,13 +28,8 @@ using device::Timing;
 using kernels::KeyRange;
 using kernels::cuda::RangeBounds;
 
-constexpr std::size_t kDeviceAlignment = 256;
 constexpr std::size_t rounded(std::size_t bytes) {
   return (bytes + kDeviceAlignment - 1) / kDeviceAlignment * kDeviceAlignment;
-}
-
-kernels::cuda::Kernels kernels_asked(bool portable) {
-  return portable ? kernels::cuda::Kernels::portable : kernels::cuda::Kernels::best;
 }
 
 // Where the parts of a run's scratch lie, behind its key ranges.
@@ -63,7 +58,7 @@ struct ScratchPlan {
   }
 };
 
-class Runner final : public CudaBackend {
+class Runner final : public MemoryBackend {
  public:
   Runner(const AttentionProblem& problem, const RankProgram& program, const Dependencies& dependencies,
          std::vector<BufferMemory> memory, const Scratch& scratch, StreamLink& link, const CudaOptions& options);
@@ -75,7 +70,7 @@ class Runner final : public CudaBackend {
   void end_run() override;
   void abandon_run() noexcept override { session_->end_run(); }
   void wait() override;
-  double seconds() const override;
+  std::optional<double> seconds() const override { return run_seconds(); }
   double began() const override { return began_; }
   StepTimes times(int step) const override;
 
@@ -86,6 +81,7 @@ class Runner final : public CudaBackend {
     std::vector<int> joins;  // exchanges it waits for
   };
 
+  double run_seconds() const;
   void follow_caller();
   void lead_caller(const Event& done);
   void require_events() const;
@@ -280,7 +276,7 @@ void Runner::require_events() const {
   if (captured_) refuse("this run was captured into a CUDA graph: wait for the graph's launches, on their stream");
 }
 
-double Runner::seconds() const {
+double Runner::run_seconds() const {
   require_events();
   return finished_.seconds_since(origin_.handle());
 }
@@ -294,7 +290,7 @@ void Runner::wait() {
   }
   finished_.wait_until_reached();
   // A stream that was busy reached the run's origin later than it was recorded; the end has just been seen.
-  if (under_way) began_ = std::max(began_, steady_seconds() - seconds());
+  if (under_way) began_ = std::max(began_, steady_seconds() - run_seconds());
 }
 
 StepTimes Runner::times(int step) const {
@@ -421,48 +417,6 @@ TensorView scattered(const Component& c, const Buffer& buffer, std::int64_t batc
 
 }  // namespace
 
-OwnStream open_stream(int device) {
-  const DeviceGuard guard(device);
-  cudaStream_t stream = nullptr;
-  ORRERY_CUDA_CHECK(cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking));
-  return OwnStream(stream);
-}
-
-void CloseStream::operator()(void* stream) const noexcept {
-  cudaStreamDestroy(static_cast<cudaStream_t>(stream));
-}
-
-std::string refuses(const AttentionProblem& problem) {
-  const char* reason = kernels::cuda::attend_refuses(problem.dtype, problem.head_dim);
-  return reason == nullptr ? std::string() : reason;
-}
-
-std::string refuses_backward(const AttentionProblem& problem, bool portable_kernels, int device) {
-  const DeviceGuard guard(device);
-  return kernels::cuda::attend_backward_refuses(kernels_asked(portable_kernels), problem.dtype, problem.head_dim);
-}
-
-std::string refuses(const TensorView& tensor) {
-  return kernels::cuda::attend_takes(tensor) ? ""
-                                             : "16-bit tensors must begin, and have strides, at multiples of 16 bytes";
-}
-
-std::string refuses_margin(int sm_margin, int device) {
-  if (sm_margin < 0) return concat("an SM margin of ", sm_margin);
-  int count = 0;
-  ORRERY_CUDA_CHECK(cudaDeviceGetAttribute(&count, cudaDevAttrMultiProcessorCount, device));
-  if (sm_margin < count) return "";
-  return concat("an SM margin of ", sm_margin, " leaves none of the ", count, " multiprocessors of CUDA device ",
-                device, " to compute on");
-}
-
-std::string_view kernels_of(const AttentionProblem& problem, Pass pass, bool portable_kernels, int device) {
-  const DeviceGuard guard(device);
-  const auto of = pass == Pass::forward ? kernels::cuda::forward_kernel : kernels::cuda::backward_kernel;
-  return to_string(of(kernels_asked(portable_kernels), problem.dtype, problem.head_dim,
-                      static_cast<float>(problem.effective_scale())));
-}
-
 ScratchBytes scratch_bytes(const AttentionProblem& problem, const RankProgram& program, StreamLink& link) {
   const RankProgram* const programs[] = {&program};
   const Arena arena(problem, programs);
@@ -484,9 +438,9 @@ ScratchBytes scratch_bytes(const AttentionProblem& problem, const RankProgram& p
           ScratchPlan(problem, program).staging + rounded(link.staging_bytes(exchanges.exchanges))};
 }
 
-std::unique_ptr<CudaBackend> make_cuda_backend(const AttentionProblem& problem, const RankProgram& program,
-                                               const Dependencies& dependencies, std::vector<BufferMemory> memory,
-                                               const Scratch& scratch, StreamLink& link, const CudaOptions& options) {
+std::unique_ptr<MemoryBackend> make_backend(const AttentionProblem& problem, const RankProgram& program,
+                                            const Dependencies& dependencies, std::vector<BufferMemory> memory,
+                                            const Scratch& scratch, StreamLink& link, const CudaOptions& options) {
   const DeviceGuard guard(options.device);
   return std::make_unique<Runner>(problem, program, dependencies, std::move(memory), scratch, link, options);
 }

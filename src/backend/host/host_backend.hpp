@@ -6,16 +6,15 @@
 #include <memory>
 #include <vector>
 
-#include "backend/memory/arena.hpp"
+#include "backend/memory/compute_device.hpp"
 #include "backend/memory/key_runs.hpp"
 #include "core/thread_pool.hpp"
 #include "executor/hazards.hpp"
 #include "link/link.hpp"
-#include "orrery/backend.hpp"
 
 namespace orrery::host {
 
-class HostBackend final : public Backend {
+class HostBackend final : public MemoryBackend {
  public:
   // Bytes of scratch for the kernels and key ranges of a program.
   static std::size_t scratch_bytes(const AttentionProblem& problem, const RankProgram& program, int threads);
@@ -25,8 +24,7 @@ class HostBackend final : public Backend {
               std::vector<BufferMemory> memory, std::span<std::byte> scratch, Link& link, ThreadPool& pool,
               double timeout_seconds);
 
-  // Of the next runs, for the link to compare with the peers'.
-  void name_run(const RunName& name) { run_name_ = name; }
+  void name_run(const RunName& name) override { run_name_ = name; }
 
   void begin_run() override;
   void issue(int step) override;
