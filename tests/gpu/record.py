@@ -33,8 +33,8 @@ PROGRAM = os.path.join(BUILD, "orrery")
 LIBRARY = os.path.join(BUILD, "src", "c_api", "liborrery.so")
 RECORD = os.path.join(SOURCE, "tests", "gpu", "record.json")
 
-HASHED = ["src/kernels/cuda", "src/backend/cuda", "src/device", "src/link", "src/io/cuda_generate.cpp",
-          "src/attention/verify_shares_cuda.cpp", "tests/gpu", "tests/link", "tests/bench/compare_cuda.py"]
+HASHED = ["src/kernels/cuda", "src/schedule/fusion.cpp", "src/backend/cuda", "src/device", "src/link", "src/io/cuda_generate.cpp",
+          "src/verify/shares_cuda.cpp", "tests/gpu", "tests/link", "tests/bench/compare_cuda.py"]
 NOT_HASHED = "tests/gpu/record.json"
 
 # Small tests of every kind of kernel, as patterns of Catch2: it separates names by commas, so none may be in them.

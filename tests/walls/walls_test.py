@@ -34,8 +34,9 @@ ROOMS = {
     "io": ["core", "problem", "link", "kernels"],
     "machine": ["core", "kernels", "device"],
     # The front door: what a user calls, over all of them.
-    "attention": ["plan", "backend/coverage", "backend/trace", "backend/host", "backend/cuda", "link", "io"],
-    "everything": ["attention", "io", "machine"],  # orrery/orrery.hpp
+    "attention": ["plan", "backend/coverage", "backend/trace", "backend/host", "backend/cuda", "link"],
+    "verify": ["attention", "io"],
+    "everything": ["attention", "verify", "io", "machine"],  # orrery/orrery.hpp
     "c_api": ["everything"],
 }
 
@@ -52,7 +53,8 @@ HEADERS = {
     "backend/coverage": ["check"],
     "io": ["io", "generate", "output_file"],
     "machine": ["env", "machine"],
-    "attention": ["attention", "verify"],
+    "attention": ["attention"],
+    "verify": ["verify"],
     "everything": ["orrery"],
 }
 C_HEADER = "orrery/orrery.h"  # a header of C: it includes what a C compiler has, and no more

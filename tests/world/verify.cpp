@@ -8,7 +8,7 @@
 #include <string>
 #include <vector>
 
-#include "attention/verify_samples.hpp"
+#include "verify/samples.hpp"
 #include "core/element.hpp"
 #include "support/catch.hpp"
 #include "world/sharded.hpp"

@@ -1,5 +1,5 @@
 // References for verification, in float64: what the rows of a device add to the softmax and to the gradients of a few
-// sampled rows (attention/verify_shares.hpp), by the definition. A sample is a row of doubles; it visits rows of two
+// sampled rows (verify/shares.hpp), by the definition. A sample is a row of doubles; it visits rows of two
 // tensors. Nothing here knows of positions or masks: which rows a sample visits is given as ranges of them.
 //
 // The order of all sums is fixed, so a share has the same bits whenever it is computed. Pointers are to the device, and

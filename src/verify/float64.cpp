@@ -4,8 +4,8 @@
 #include <cmath>
 #include <limits>
 
-#include "attention/verify_reference.hpp"
 #include "orrery/error.hpp"
+#include "verify/reference.hpp"
 
 namespace orrery {
 namespace {

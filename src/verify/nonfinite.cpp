@@ -1,9 +1,9 @@
-#include "attention/verify_nonfinite.hpp"
+#include "verify/nonfinite.hpp"
 
 #include <algorithm>
 #include <cstring>
 
-#include "attention/verify_rows.hpp"
+#include "verify/rows.hpp"
 
 namespace orrery {
 

@@ -1,4 +1,4 @@
-#include "attention/verify_rows.hpp"
+#include "verify/rows.hpp"
 
 #include <algorithm>
 #include <array>

@@ -6,9 +6,9 @@
 #include <cmath>
 #include <limits>
 
-#include "attention/verify_reference.hpp"
-#include "attention/verify_rows.hpp"
 #include "io/counting.hpp"
+#include "verify/reference.hpp"
+#include "verify/rows.hpp"
 
 namespace orrery {
 namespace {

@@ -2,9 +2,9 @@
 #include <cmath>
 #include <limits>
 
-#include "attention/verify_rows.hpp"
-#include "attention/verify_shares.hpp"
 #include "core/element.hpp"
+#include "verify/rows.hpp"
+#include "verify/shares.hpp"
 
 namespace orrery {
 namespace {

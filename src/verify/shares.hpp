@@ -9,8 +9,8 @@
 #include <span>
 #include <vector>
 
-#include "attention/verify_samples.hpp"
 #include "orrery/attention.hpp"
+#include "verify/samples.hpp"
 
 namespace orrery {
 

@@ -1,12 +1,12 @@
 // Shares of tensors that lie on a CUDA device. Samples are sent there with the rows they visit, one call of a kernel
 // takes all of them, and only their shares come back. This waits for the device at every call: verification is not
 // timed. All is put on the legacy default stream, in whose order copies and kernels run.
-#include "attention/verify_rows.hpp"
-#include "attention/verify_shares.hpp"
 #include "device/stream.hpp"
 #include "kernels/cuda/verify.hpp"
 #include "orrery/device.hpp"
 #include "orrery/error.hpp"
+#include "verify/rows.hpp"
+#include "verify/shares.hpp"
 
 namespace orrery {
 namespace {

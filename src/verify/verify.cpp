@@ -5,12 +5,12 @@
 #include <cstring>
 #include <span>
 
-#include "attention/verify_compare.hpp"
-#include "attention/verify_limits.hpp"
-#include "attention/verify_nonfinite.hpp"
-#include "attention/verify_reference.hpp"
 #include "core/element.hpp"
 #include "orrery/error.hpp"
+#include "verify/compare.hpp"
+#include "verify/limits.hpp"
+#include "verify/nonfinite.hpp"
+#include "verify/reference.hpp"
 
 namespace orrery {
 

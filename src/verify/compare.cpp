@@ -1,12 +1,12 @@
-#include "attention/verify_compare.hpp"
+#include "verify/compare.hpp"
 
 #include <algorithm>
 #include <array>
 #include <cmath>
 #include <limits>
 
-#include "attention/verify_limits.hpp"
 #include "orrery/error.hpp"
+#include "verify/limits.hpp"
 
 namespace orrery {
 namespace {

@@ -1,4 +1,4 @@
-#include "attention/verify_samples.hpp"
+#include "verify/samples.hpp"
 
 #include <algorithm>
 #include <random>

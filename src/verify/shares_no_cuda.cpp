@@ -1,6 +1,6 @@
 // A build without CUDA: nobody can have tensors on a device.
-#include "attention/verify_shares.hpp"
 #include "orrery/error.hpp"
+#include "verify/shares.hpp"
 
 namespace orrery {
 

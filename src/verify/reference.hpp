@@ -5,9 +5,9 @@
 #include <memory>
 #include <span>
 
-#include "attention/verify_compare.hpp"
-#include "attention/verify_shares.hpp"
 #include "orrery/world.hpp"
+#include "verify/compare.hpp"
+#include "verify/shares.hpp"
 
 namespace orrery {
 

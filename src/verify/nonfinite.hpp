@@ -9,8 +9,8 @@
 #include <span>
 #include <vector>
 
-#include "attention/verify_shares.hpp"
 #include "orrery/world.hpp"
+#include "verify/shares.hpp"
 
 namespace orrery {
 

@@ -11,9 +11,9 @@
 #include <string>
 #include <string_view>
 
-#include "attention/verify_limits.hpp"
-#include "attention/verify_samples.hpp"
 #include "orrery/world.hpp"
+#include "verify/limits.hpp"
+#include "verify/samples.hpp"
 
 namespace orrery {
 
