@@ -152,6 +152,7 @@ struct RankProgram {
   Pass pass = Pass::forward;
   int rank = 0;
   int world_size = 1;
+  int lanes = 1;  // that exchanges may name: 0 to lanes - 1; the same on all ranks, whether each uses them or not
   std::vector<Buffer> buffers;
   std::vector<Step> steps;
 
@@ -173,7 +174,7 @@ std::string_view name_of(const Step& step);
 
 // Faults of one rank's program that need no other rank to see: slices out of bounds or of the wrong kind, spans that do
 // not match their slices, peers that do not exist, transfers that overlap inside an exchange, inputs written, lanes
-// below 0. Throws ErrorCode::bug naming rank and step.
+// that the program does not state. Throws ErrorCode::bug naming rank and step.
 void validate(const RankProgram& program, const AttentionProblem& problem);
 
 // The same program with fewer steps, each of which does more. A program clears what it adds to, adds block after block,

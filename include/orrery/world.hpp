@@ -55,9 +55,10 @@ class World {
 
   // Between the memories of hosts; refused where the world is NCCL's.
   virtual Link& link() = 0;
-  // The link between devices, of which the given one is this rank's. Collective the first time; the device is the same
+  // The link between devices, of which the given one is this rank's, with at least so many lanes open. Collective, with
+  // the same number on all ranks, the first time and whenever the number is larger than before; the device is the same
   // every time. Throws ErrorCode::invalid in a build without CUDA.
-  virtual StreamLink& stream_link(Device device) = 0;
+  virtual StreamLink& stream_link(Device device, int lanes) = 0;
 
   // Tells the other ranks that this one cannot go on. What happens depends on the world:
   //   MPI        prints the message, ends every rank of the job with this exit code, and does not return

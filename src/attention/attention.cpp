@@ -100,7 +100,7 @@ struct Attention::Impl {
                                 " agree=", agree == Agree::first ? "first" : "always"));
     // Connecting is collective, so nobody comes to it who has something to object.
     all_or_none(world, [&] { prepare_programs(); });
-    all_or_none(world, [&] { device->connect(world); });
+    all_or_none(world, [&] { device->connect(world, lanes()); });
     all_or_none(world, [&] { measure(); });
   }
   ~Impl() { world.ledger().forget(owner); }
@@ -138,6 +138,8 @@ struct Attention::Impl {
       scratch.run = std::max(scratch.run, needed.run);
     }
   }
+
+  int lanes() const { return std::max(forward->program.lanes, backward ? backward->program.lanes : 1); }
 
   std::vector<const RankProgram*> programs() const {
     std::vector<const RankProgram*> all = {&forward->program};

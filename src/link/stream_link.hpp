@@ -46,11 +46,14 @@ class StreamLink {
   virtual const char* name() const = 0;  // "nccl", "inprocess" or "mpi"
   // Why runs cannot be captured into a CUDA graph, in a sentence, or null when they can.
   virtual const char* refuses_capture() const { return nullptr; }
+  // Makes the number of open lanes at least this. Collective, with the same number on all ranks; sessions that are
+  // prepared stay as they are. A link that makes lanes as exchanges name them has nothing to do.
+  virtual void open_lanes(int /* lanes */) {}
   // Bytes of device memory that a session of these exchanges needs beside their regions, for packing rows that do not
   // lie together.
   virtual std::size_t staging_bytes(const std::vector<LinkExchange>& exchanges) const = 0;
-  // Local: no rank needs to call it together with another. Regions lie on the current device; regions and staging
-  // (256-byte aligned) must outlive the session.
+  // Local: no rank needs to call it together with another. The lanes of the exchanges are open. Regions lie on the
+  // current device; regions and staging (256-byte aligned) must outlive the session.
   virtual std::unique_ptr<StreamSession> prepare(std::vector<LinkExchange> exchanges, std::byte* staging) = 0;
 };
 

@@ -6,10 +6,11 @@
 
 namespace orrery {
 
-ProgramBuilder::ProgramBuilder(Pass pass, int rank, int world_size) {
+ProgramBuilder::ProgramBuilder(Pass pass, int rank, int world_size, int lanes) {
   program_.pass = pass;
   program_.rank = rank;
   program_.world_size = world_size;
+  program_.lanes = lanes;
 }
 
 int ProgramBuilder::buffer(std::string name, BufferKind kind, BufferRole role, Dtype dtype, std::int64_t tokens,

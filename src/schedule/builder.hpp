@@ -12,7 +12,7 @@ namespace orrery {
 
 class ProgramBuilder {
  public:
-  ProgramBuilder(Pass pass, int rank, int world_size);
+  ProgramBuilder(Pass pass, int rank, int world_size, int lanes = 1);
 
   int buffer(std::string name, BufferKind kind, BufferRole role, Dtype dtype, std::int64_t tokens, int heads,
              RowOrder order = RowOrder::by_head, Scan scan = Scan::own);

@@ -27,6 +27,7 @@ class Validator {
   Validator(const RankProgram& program, const AttentionProblem& problem) : program_(program), problem_(problem) {}
 
   void run() {
+    if (program_.lanes < 1) bad("states ", program_.lanes, " lanes");
     for (const Buffer& b : program_.buffers) {
       if (b.tokens < 0 || b.heads < 0) bad("buffer ", b.name, " has ", b.tokens, " tokens x ", b.heads, " heads");
       const bool callers = b.role == BufferRole::input || b.role == BufferRole::output;
@@ -79,7 +80,7 @@ class Validator {
   }
 
   void check(const Exchange& s) const {
-    if (s.lane < 0) bad("lane ", s.lane);
+    if (s.lane < 0 || s.lane >= program_.lanes) bad("lane ", s.lane, " of a program with ", program_.lanes);
     if (s.sends.empty() && s.receives.empty()) bad("moves nothing");
     const auto peers = [&](const std::vector<Transfer>& transfers) {
       for (const Transfer& t : transfers) {

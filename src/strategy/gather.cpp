@@ -15,8 +15,6 @@
 namespace orrery {
 namespace {
 
-constexpr int kKeyValueLane = 0;
-constexpr int kGradientLane = 1;
 constexpr int kMaxGroups = 8;
 
 class GatherProgram : protected StrategyProgram {

@@ -26,9 +26,6 @@
 namespace orrery {
 namespace {
 
-constexpr int kKeyValueLane = 0;
-constexpr int kGradientLane = 1;
-
 // Over the whole ring at least this many pieces, so that what cannot be hidden, one piece, is a small part of the time.
 constexpr int kPiecesAround = 8;
 

@@ -23,9 +23,6 @@
 namespace orrery {
 namespace {
 
-constexpr int kKeyValueLane = 0;
-constexpr int kGradientLane = 1;
-
 // So many blocks arrive while one is computed, where the topology does not say what its links carry; where it does,
 // that follows from what the fastest kernels compute.
 constexpr std::int64_t kArrivals = 3;

@@ -9,6 +9,10 @@
 
 namespace orrery {
 
+// Key-values move in both passes, and gradients in the backward one: on lanes of their own, for neither waits for the
+// other.
+constexpr int kKeyValueLane = 0, kGradientLane = 1;
+
 class StrategyProgram {
  protected:
   StrategyProgram(const Placement& placement, Pass pass, int rank)
@@ -19,7 +23,7 @@ class StrategyProgram {
         rank_(rank),
         spans_(layout_.shard(rank)),
         tokens_(layout_.tokens(rank)),
-        program_(pass, rank, world_) {}
+        program_(pass, rank, world_, pass == Pass::forward ? 1 : 2) {}
 
   KvHeads all_heads() const { return {0, problem_.kv_heads}; }
 

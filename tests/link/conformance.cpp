@@ -129,6 +129,26 @@ void everybody_to_everybody(World& world) {
   for (int peer = 0; peer < size; ++peer) expect_bytes(in[peer], peer, rank);
 }
 
+void as_many_lanes_as_are_named(World& world) {
+  if (world.world_size() == 1) return;
+  for (const int lanes : {1, 2, 3, 5}) {
+    // Every other rank names the lanes from the last one down: a message that took another lane's place is found.
+    const bool backwards = world.rank() % 2 == 1;
+    std::vector<Bytes> out, in(static_cast<std::size_t>(lanes), Bytes(700));
+    std::vector<LinkExchange> exchanges;
+    for (int lane = 0; lane < lanes; ++lane) out.push_back(bytes_of(world.rank(), lane, 700));
+    for (int i = 0; i < lanes; ++i) {
+      const int lane = backwards ? lanes - 1 - i : i;
+      exchanges.push_back({lane, {{right_of(world), whole(out[lane])}}, {{left_of(world), whole(in[lane])}}, {}});
+    }
+    const auto session = world.link().prepare(exchanges);
+    for (int run = 0; run < 2; ++run) {
+      run_all(*session, lanes);
+      for (int lane = 0; lane < lanes; ++lane) expect_bytes(in[lane], left_of(world), lane);
+    }
+  }
+}
+
 void many_messages_in_order(World& world) {
   if (world.world_size() == 1) return;
   constexpr int kExchanges = 20, kLanes = 2;

@@ -6,10 +6,11 @@
 
 namespace orrery::test {
 
-void rings(World& world);                   // rotations on several lanes, awaited step by step, and run again
-void chained_rings(World& world);           // the same with everything started at once, held apart by `after` alone
-void strided_messages(World& world);        // shapes that differ between sender and receiver, cut anywhere
-void everybody_to_everybody(World& world);  // two-way exchanges with messages of no bytes among them
+void rings(World& world);                       // rotations on several lanes, awaited step by step, and run again
+void chained_rings(World& world);               // the same with everything started at once, held apart by `after` alone
+void strided_messages(World& world);            // shapes that differ between sender and receiver, cut anywhere
+void everybody_to_everybody(World& world);      // two-way exchanges with messages of no bytes among them
+void as_many_lanes_as_are_named(World& world);  // 1, 2, 3 and 5 of them, all under way at once
 void many_messages_in_order(World& world);
 void lanes_do_not_wait_for_each_other(World& world);
 void later_exchanges_of_a_lane_overtake_nothing(World& world);
@@ -26,6 +27,7 @@ inline void conform(World& world) {
   chained_rings(world);
   strided_messages(world);
   everybody_to_everybody(world);
+  as_many_lanes_as_are_named(world);
   many_messages_in_order(world);
   lanes_do_not_wait_for_each_other(world);
   later_exchanges_of_a_lane_overtake_nothing(world);

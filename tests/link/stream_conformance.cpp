@@ -146,6 +146,28 @@ void stream_everybody_to_everybody(World& world, Device device) {
   }
 }
 
+void stream_lanes_open_as_asked(World& world, Device device) {
+  if (world.world_size() == 1) return;
+  std::vector<std::unique_ptr<Player>> players;  // those of fewer lanes stay good
+  std::vector<DeviceBytes> out, in;
+  for (int lane = 0; lane < 5; ++lane) {
+    out.emplace_back(device, bytes_of(world.rank(), lane, 7000));
+    in.emplace_back(device, 7000);
+  }
+  for (const int lanes : {1, 2, 3, 5}) {
+    std::vector<LinkExchange> exchanges;
+    for (int lane = 0; lane < lanes; ++lane) {
+      exchanges.push_back({lane, {{right_of(world), out[lane].whole()}}, {{left_of(world), in[lane].whole()}}, {}});
+    }
+    players.push_back(std::make_unique<Player>(world, device, exchanges));
+    for (const std::unique_ptr<Player>& player : players) {
+      for (int lane = 0; lane < lanes; ++lane) in[lane].put(Bytes(7000));
+      player->run_all();
+    }
+    for (int lane = 0; lane < lanes; ++lane) expect_bytes(in[lane].get(), left_of(world), lane);
+  }
+}
+
 void stream_messages_in_order(World& world, Device device) {
   if (world.world_size() == 1) return;
   constexpr int kExchanges = 20, kMessages = 3;
@@ -236,7 +258,7 @@ void stream_times_are_told(World& world, Device device) {
 }
 
 void stream_misuse_is_a_bug(World& world, Device device) {
-  StreamLink& link = world.stream_link(device);
+  StreamLink& link = world.stream_link(device, 1);
   DeviceBytes bytes(device, 8);
   const auto refused = [&](const LinkExchange& exchange) {
     expect(error_of([&] { link.prepare({exchange}, nullptr); }).code() == ErrorCode::bug, "a refused exchange");
@@ -255,9 +277,9 @@ void stream_misuse_is_a_bug(World& world, Device device) {
 }
 
 void stream_another_device_is_refused(World& world, Device device) {
-  world.stream_link(device);
+  world.stream_link(device, 1);
   const Device other{device.kind, device.index + 1};
-  expect(error_of([&] { world.stream_link(other); }).code() == ErrorCode::invalid, "a rank has one device");
+  expect(error_of([&] { world.stream_link(other, 1); }).code() == ErrorCode::invalid, "a rank has one device");
 }
 
 }  // namespace orrery::test

@@ -13,6 +13,7 @@ void stream_chained_rings(World& world, Device device);  // everything started a
 void stream_relays(World& world, Device device);         // what came on one lane leaves on another
 void stream_strided_messages(World& world, Device device);        // shapes that differ between sender and receiver
 void stream_everybody_to_everybody(World& world, Device device);  // with messages of no bytes among them
+void stream_lanes_open_as_asked(World& world, Device device);     // 1, 2, 3 and 5 of them, one after the other
 void stream_messages_in_order(World& world, Device device);
 void stream_computation_comes_first(World& world, Device device);  // a message has what was put on the stream before it
 void stream_runs_follow_each_other(World& world, Device device);   // without the host waiting in between
@@ -22,6 +23,7 @@ void stream_misuse_is_a_bug(World& world, Device device);
 void stream_another_device_is_refused(World& world, Device device);
 
 inline void conform_streams(World& world, Device device) {
+  stream_lanes_open_as_asked(world, device);
   stream_rings(world, device);
   stream_chained_rings(world, device);
   stream_relays(world, device);

@@ -75,7 +75,7 @@ int run(const std::string& link, const std::string& name) {
     }
     let_ranks_share_devices(*world);
     const Device device{DeviceKind::cuda, index};
-    const StreamLink& opened = world->stream_link(device);
+    const StreamLink& opened = world->stream_link(device, 1);
     expect(opened.name() == link || world->world_size() == 1, "the link that was asked for, not ", opened.name());
     kCases.at(name)(*world, device);
   } catch (const Error& error) {

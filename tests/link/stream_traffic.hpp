@@ -1,6 +1,7 @@
 // Bytes on a device, and a session played from one stream, as a backend plays it.
 #pragma once
 
+#include <algorithm>
 #include <memory>
 #include <string>
 #include <vector>
@@ -60,8 +61,9 @@ class Player {
       : guard_(device.index),
         exchanges_(static_cast<int>(exchanges.size())),
         ready_(exchanges.size()),
-        staging_(device, world.stream_link(device).staging_bytes(exchanges), "staging"),
-        session_(world.stream_link(device).prepare(exchanges, staging_.data())) {}
+        link_(world.stream_link(device, lanes_of(exchanges))),
+        staging_(device, link_.staging_bytes(exchanges), "staging"),
+        session_(link_.prepare(exchanges, staging_.data())) {}
 
   void begin() {
     origin_.record(stream_.handle());
@@ -97,11 +99,18 @@ class Player {
   ExchangeTimes times(int exchange) const { return session_->times(exchange, origin_.handle()); }
 
  private:
+  static int lanes_of(const std::vector<LinkExchange>& exchanges) {
+    int lanes = 1;
+    for (const LinkExchange& exchange : exchanges) lanes = std::max(lanes, exchange.lane + 1);
+    return lanes;
+  }
+
   device::DeviceGuard guard_;
   int exchanges_;
   device::Stream stream_;
   device::Event origin_{device::Timing::on};
   std::vector<device::Event> ready_;
+  StreamLink& link_;
   DeviceMemory staging_;
   std::unique_ptr<StreamSession> session_;
 };

@@ -65,6 +65,12 @@ TEST_CASE("mismatch: two sides of a transfer disagree on its shape") {
                                            test::ContainsSubstring("fetched_a[0:12] meets key_value[0:11]"));
 }
 
+TEST_CASE("wrong: ranks state different numbers of lanes") {
+  Ring ring;
+  ring.programs[1].lanes = 3;
+  REQUIRE(first(ring.findings()) == "wrong: forward rank 1: states 3 lanes where rank 0 has 1");
+}
+
 TEST_CASE("hazard: a step does not wait for the transfer of what it reads") {
   const Ring ring;
   const RankProgram& program = ring.programs[1];

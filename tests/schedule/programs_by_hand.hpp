@@ -79,7 +79,7 @@ inline std::vector<RankProgram> crossed_lanes(const AttentionProblem& problem, c
   std::vector<RankProgram> programs;
   for (int rank : {0, 1}) {
     const int peer = 1 - rank;
-    ProgramBuilder p(Pass::forward, rank, 2);
+    ProgramBuilder p(Pass::forward, rank, 2, 2);
     const auto buffer = [&](const char* name, BufferKind kind, BufferRole role, Dtype dtype, int of, int heads) {
       return p.buffer(name, kind, role, dtype, layout.tokens(of), heads);
     };

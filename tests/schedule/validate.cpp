@@ -72,7 +72,11 @@ TEST_CASE("each structural fault is named, with rank and step") {
 
   e = {};
   e.first<Exchange>().lane = -1;
-  REQUIRE_THAT(e.fault(), ContainsSubstring("lane -1"));
+  REQUIRE_THAT(e.fault(), ContainsSubstring("lane -1 of a program with 1"));
+
+  e = {};
+  e.first<Exchange>().lane = 1;
+  REQUIRE_THAT(e.fault(), ContainsSubstring("lane 1 of a program with 1"));
 
   e = {};
   e.first<Exchange>().sends[0].slice = e.first<Exchange>().receives[0].slice;

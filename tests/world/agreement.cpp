@@ -145,7 +145,7 @@ TEST_CASE("plans are compared by their hashes, and few bytes travel when they ar
       return inner_.all_gather(mine);
     }
     Link& link() override { return inner_.link(); }
-    StreamLink& stream_link(Device device) override { return inner_.stream_link(device); }
+    StreamLink& stream_link(Device device, int lanes) override { return inner_.stream_link(device, lanes); }
     void abort(ErrorCode code, std::string_view message) noexcept override { inner_.abort(code, message); }
 
     std::size_t bytes = 0;

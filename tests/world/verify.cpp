@@ -326,7 +326,7 @@ class CountedWorld : public World {
     bytes += values.size_bytes();
   }
   Link& link() override { return world_.link(); }
-  StreamLink& stream_link(Device device) override { return world_.stream_link(device); }
+  StreamLink& stream_link(Device device, int lanes) override { return world_.stream_link(device, lanes); }
   void abort(ErrorCode code, std::string_view message) noexcept override { world_.abort(code, message); }
 
   std::size_t bytes = 0;

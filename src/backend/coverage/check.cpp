@@ -55,6 +55,11 @@ bool well_formed(const AttentionProblem& problem, const std::vector<RankProgram>
       findings.add({Fault::wrong, p.pass, p.rank, -1, "is not the program of its rank"});
       return false;
     }
+    if (p.lanes != programs.front().lanes) {
+      const int theirs = programs.front().lanes;
+      findings.add({Fault::wrong, p.pass, p.rank, -1, concat("states ", p.lanes, " lanes where rank 0 has ", theirs)});
+      return false;
+    }
     try {
       validate(p, problem);
     } catch (const Error& error) {

@@ -54,8 +54,8 @@ class CudaDevice final : public ComputeDevice {
                : "16-bit tensors must begin, and have strides, at multiples of 16 bytes";
   }
 
-  void connect(World& world) override {
-    link_ = &world.stream_link({DeviceKind::cuda, device_});
+  void connect(World& world, int lanes) override {
+    link_ = &world.stream_link({DeviceKind::cuda, device_}, lanes);
     timeout_seconds_ = world.timeout_seconds();
   }
   std::string_view link_name() const override { return link_->name(); }

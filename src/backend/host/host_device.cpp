@@ -15,7 +15,7 @@ class HostDevice final : public ComputeDevice {
   void check(const AttentionProblem&, bool) const override {}
   std::string refuses(const TensorView&) const override { return {}; }
 
-  void connect(World& world) override { world_ = &world; }
+  void connect(World& world, int) override { world_ = &world; }
   std::string_view link_name() const override { return world_->link_name(); }
 
   bool runs_fused() const override { return false; }

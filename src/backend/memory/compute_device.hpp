@@ -59,8 +59,9 @@ class ComputeDevice {
   // Why it cannot take a tensor of the caller's, in a sentence, or nothing.
   virtual std::string refuses(const TensorView& tensor) const = 0;
 
-  // Collective. Opens what carries slices between this rank's memory and that of others. The world outlives this.
-  virtual void connect(World& world) = 0;
+  // Collective, with the same number of lanes on all ranks. Opens what carries slices on so many lanes between this
+  // rank's memory and that of others. The world outlives this.
+  virtual void connect(World& world, int lanes) = 0;
   virtual std::string_view link_name() const = 0;  // once connected
 
   // Whether it runs programs fused, or as they are planned.

@@ -50,7 +50,7 @@ class InprocessWorld final : public World {
   }
   void all_reduce(std::span<double> values, Reduction reduction) override { hub_.all_reduce(rank_, values, reduction); }
   Link& link() override { return link_; }
-  StreamLink& stream_link(Device device) override {
+  StreamLink& stream_link(Device device, int /* lanes: made as exchanges name them */) override {
     if (!stream_link_) {
       stream_link_ = open_inprocess_device_link(hub_, device_, rank_, device);
       stream_device_ = device;

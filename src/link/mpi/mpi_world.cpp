@@ -158,15 +158,16 @@ class MpiWorld final : public World {
   double timeout_seconds() const override { return timeout_seconds_; }
   std::string_view link_name() const override { return "mpi"; }
   Link& link() override { return link_; }
-  StreamLink& stream_link(Device device) override {
+  StreamLink& stream_link(Device device, int lanes) override {
     if (!stream_link_) {
-      stream_link_ = open_mpi_stream_link(*this, link_, device_link_, device);
+      stream_link_ = open_mpi_stream_link(*this, link_, device_link_, device, lanes);
       stream_device_ = device;
     }
     if (device != stream_device_) {
       refuse("rank ", rank_, " asks for a link of device ", device.index, "; it has one of device ",
              stream_device_.index);
     }
+    stream_link_->open_lanes(lanes);
     return *stream_link_;
   }
 

@@ -3,7 +3,7 @@
 
 namespace orrery {
 
-std::unique_ptr<StreamLink> open_mpi_stream_link(World&, MpiLink&, const std::string&, Device) {
+std::unique_ptr<StreamLink> open_mpi_stream_link(World&, MpiLink&, const std::string&, Device, int) {
   refuse_device_link();
 }
 

@@ -13,6 +13,6 @@ namespace orrery {
 
 // Collective. `kind` is WorldOptions::device_link; `host_link` is the world's and outlives what is returned.
 std::unique_ptr<StreamLink> open_mpi_stream_link(World& world, MpiLink& host_link, const std::string& kind,
-                                                 Device device);
+                                                 Device device, int lanes);
 
 }  // namespace orrery

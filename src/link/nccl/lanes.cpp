@@ -67,22 +67,28 @@ Communicator split(ncclComm_t parent, const Seat& seat) {
   return Communicator(child);
 }
 
-std::vector<Lane> make_lanes(const ncclUniqueId& id, const Seat& seat) {
+std::vector<Lane> make_lanes(int count, const ncclUniqueId& id, const Seat& seat) {
   const device::DeviceGuard guard(seat.device);
   ncclConfig_t config = blocking();
   ncclComm_t first = nullptr;
   ORRERY_NCCL_CHECK(ncclCommInitRankConfig(&first, seat.world_size, id, seat.rank, &config));
-  std::vector<Lane> lanes(kLanes);
+  std::vector<Lane> lanes(static_cast<std::size_t>(count));
   lanes[0].communicator = Communicator(first);
-  for (int lane = 1; lane < kLanes; ++lane) lanes[lane].communicator = split(first, seat);
+  for (std::size_t lane = 1; lane < lanes.size(); ++lane) lanes[lane].communicator = split(first, seat);
   return warmed(std::move(lanes), seat);
 }
 
-std::vector<Lane> make_lanes(ncclComm_t theirs, const Seat& seat) {
+std::vector<Lane> make_lanes(int count, ncclComm_t theirs, const Seat& seat) {
   const device::DeviceGuard guard(seat.device);
-  std::vector<Lane> lanes(kLanes);
+  std::vector<Lane> lanes(static_cast<std::size_t>(count));
   for (Lane& lane : lanes) lane.communicator = split(theirs, seat);
   return warmed(std::move(lanes), seat);
+}
+
+std::vector<Lane> more_lanes(int count, ncclComm_t first, device::StreamHandle stream, const Seat& seat) {
+  const device::DeviceGuard guard(seat.device);
+  ORRERY_CUDA_CHECK(cudaStreamSynchronize(stream));
+  return make_lanes(count, first, seat);
 }
 
 }  // namespace orrery::nccl

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <chrono>
 #include <future>
+#include <iterator>
 #include <numeric>
 #include <system_error>
 #include <utility>
@@ -57,6 +58,27 @@ void NcclLink::close() {
     lanes.clear();
   });
   static_cast<void>(ready(closed, Deadline(std::min(kCloseSeconds, timeout_seconds_))));
+}
+
+void NcclLink::open_lanes(int lanes) {
+  const int more = lanes - this->lanes();
+  if (more <= 0) return;
+  throw_if_broken();
+  auto made = begin([more, first = lanes_.front().communicator.get(), behind = stream(0), seat = seat_] {
+    return more_lanes(more, first, behind, seat);
+  });
+  try {
+    if (!ready(made, Deadline(timeout_seconds_, interrupted_))) {
+      fail(ErrorCode::peer, "NCCL: not every rank opened ", lanes, " lanes within ", seconds_text(timeout_seconds_),
+           " s");
+    }
+  } catch (const Error& error) {
+    break_down(error);  // which gets the call out of NCCL
+    throw;
+  }
+  std::vector<Lane> opened = made.get();
+  const std::lock_guard lock(nccl_);
+  std::move(opened.begin(), opened.end(), std::back_inserter(lanes_));
 }
 
 std::size_t NcclLink::staging_bytes(const std::vector<LinkExchange>& exchanges) const {

@@ -40,6 +40,7 @@ class NcclLink final : public StreamLink {
   ~NcclLink() override;
 
   const char* name() const override { return "nccl"; }
+  void open_lanes(int lanes) override;
   std::size_t staging_bytes(const std::vector<LinkExchange>& exchanges) const override;
   std::unique_ptr<StreamSession> prepare(std::vector<LinkExchange> exchanges, std::byte* staging) override;
 
@@ -47,6 +48,7 @@ class NcclLink final : public StreamLink {
   const Seat& seat() const { return seat_; }
   double timeout_seconds() const { return timeout_seconds_; }
   const Interrupted* interrupted() const { return interrupted_; }
+  int lanes() const { return static_cast<int>(lanes_.size()); }
   device::StreamHandle stream(int lane) const { return lanes_[lane].stream.handle(); }
   void transfer(int lane, const std::vector<Transfer>& sends, const std::vector<Transfer>& receives);
   void throw_if_broken() const;
@@ -66,7 +68,7 @@ class NcclLink final : public StreamLink {
   const Interrupted* const interrupted_;
   const int exceptions_at_open_ = std::uncaught_exceptions();
   std::vector<Lane> lanes_;
-  std::timed_mutex nccl_;  // held by who calls NCCL on a communicator
+  std::timed_mutex nccl_;  // held by who calls NCCL on a communicator, or adds one
 
   mutable std::mutex mutex_;  // guards what follows
   std::condition_variable changed_;

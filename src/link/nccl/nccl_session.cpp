@@ -34,10 +34,11 @@ kernels::cuda::Runs on_the_wire(const Transfer& transfer) {
 
 }  // namespace
 
-std::array<std::size_t, kLanes> NcclSession::staging_bytes(const std::vector<LinkExchange>& exchanges) {
-  std::array<std::size_t, kLanes> most{};
+std::vector<std::size_t> NcclSession::staging_bytes(const std::vector<LinkExchange>& exchanges) {
+  std::vector<std::size_t> most;
   for (const LinkExchange& exchange : exchanges) {
-    ORRERY_CHECK(exchange.lane >= 0 && exchange.lane < kLanes, "lane ", exchange.lane, " of a link with ", kLanes);
+    ORRERY_CHECK(exchange.lane >= 0, "lane ", exchange.lane);
+    most.resize(std::max(most.size(), static_cast<std::size_t>(exchange.lane) + 1));
     std::size_t bytes = 0;
     for (const Message& message : exchange.sends) bytes += packed_bytes(message.region);
     for (const Message& message : exchange.receives) bytes += packed_bytes(message.region);
@@ -48,9 +49,14 @@ std::array<std::size_t, kLanes> NcclSession::staging_bytes(const std::vector<Lin
 
 NcclSession::NcclSession(NcclLink& link, const std::vector<LinkExchange>& exchanges, std::byte* staging)
     : link_(link), exchanges_(exchanges.size()) {
-  const std::array<std::size_t, kLanes> bytes = staging_bytes(exchanges);
-  std::array<std::byte*, kLanes> of_lane{};
-  for (int lane = 0; lane < kLanes; ++lane) {
+  const std::vector<std::size_t> bytes = staging_bytes(exchanges);
+  const int lanes = static_cast<int>(bytes.size());
+  ORRERY_CHECK(lanes <= link.lanes(), "lane ", lanes - 1, " of a link with ", link.lanes());
+  watched.resize(bytes.size());
+  awaited_.resize(bytes.size());
+  on_lane_.resize(bytes.size());
+  std::vector<std::byte*> of_lane(bytes.size());
+  for (int lane = 0; lane < lanes; ++lane) {
     ORRERY_CHECK(bytes[lane] == 0 || staging != nullptr, bytes[lane], " bytes of staging at no address");
     of_lane[lane] = staging;
     if (staging != nullptr) staging += bytes[lane];
@@ -182,11 +188,11 @@ void NcclSession::wait_until_complete(const Run& run, int exchange, double timeo
   const RelaxedCapture relaxed;
   constexpr double kForEver = 1e9;  // fault() keeps the time
   const Deadline deadline(kForEver, link_.interrupted());
-  Clocks clocks{};
+  std::fill(awaited_.begin(), awaited_.end(), Clock{});
   while (!run.marks[exchange].ended.reached()) {
     link_.throw_if_broken();
     static_cast<void>(deadline.passed());
-    const std::optional<Error> met = fault(clocks, timeout_seconds, link_.complaint());
+    const std::optional<Error> met = fault(awaited_, timeout_seconds, link_.complaint());
     if (met) link_.break_down(*met);
     std::this_thread::sleep_for(kPause);
   }
@@ -204,7 +210,7 @@ std::optional<Error> NcclSession::fault(Clocks& clocks, double timeout_seconds, 
     longest = std::max(longest, now - since);
     add_messages(list, exchange);
   };
-  for (int lane = 0; lane < kLanes; ++lane) {
+  for (int lane = 0; lane < static_cast<int>(clocks.size()); ++lane) {
     Clock& clock = clocks[lane];
     if (!catch_up(clock, lane)) continue;
     const int exchange = on_lane_[lane][clock.at];

@@ -37,15 +37,15 @@ class NcclSession final : public StreamSession {
     std::size_t at = 0;  // among the exchanges of the lane
     double since = -1;   // steady seconds; -1: it waits for this rank's own computation
   };
-  using Clocks = std::array<Clock, kLanes>;
+  using Clocks = std::vector<Clock>;  // one for each lane that the exchanges name
   // Moves the clocks on, and says what is outstanding where a lane has not moved for this long; with a complaint of
   // NCCL, the complaint and all that is outstanding. Any thread.
   std::optional<Error> fault(Clocks& clocks, double timeout_seconds, const std::string& complaint);
 
-  Clocks watched{};  // the watchdog's
+  Clocks watched;  // the watchdog's
 
   // Of each lane: the most that one of its exchanges has to pack.
-  static std::array<std::size_t, kLanes> staging_bytes(const std::vector<LinkExchange>& exchanges);
+  static std::vector<std::size_t> staging_bytes(const std::vector<LinkExchange>& exchanges);
 
  private:
   struct Exchange {
@@ -73,7 +73,8 @@ class NcclSession final : public StreamSession {
 
   NcclLink& link_;
   std::vector<Exchange> exchanges_;
-  std::array<std::vector<int>, kLanes> on_lane_;
+  std::vector<std::vector<int>> on_lane_;
+  Clocks awaited_;  // the caller's
   bool running_ = false;
 
   std::mutex mutex_;  // guards what follows, but for the events themselves

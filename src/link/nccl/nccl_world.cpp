@@ -55,14 +55,16 @@ class NcclWorld final : public World {
   Link& link() override {
     refuse("a world over NCCL carries slices between CUDA devices only: the tensors must lie on the device");
   }
-  StreamLink& stream_link(Device device) override {
+  StreamLink& stream_link(Device device, int lanes) override {
     if (device != Device{DeviceKind::cuda, seat_.device}) {
       refuse("rank ", seat_.rank, " asks for a link of ", to_string(device.kind), " device ", device.index,
              "; its communicator is of CUDA device ", seat_.device);
     }
     gather_->throw_if_broken();
-    if (!stream_link_)
-      stream_link_ = open_nccl_link(gather_->communicator(), options_.timeout_seconds, &options_.interrupted);
+    if (!stream_link_) {
+      stream_link_ = open_nccl_link(gather_->communicator(), lanes, options_.timeout_seconds, &options_.interrupted);
+    }
+    stream_link_->open_lanes(lanes);
     return *stream_link_;
   }
 

@@ -15,11 +15,11 @@ bool has_nccl() {
   return false;
 }
 
-std::unique_ptr<StreamLink> open_nccl_link(World&, int, const Interrupted*) {
+std::unique_ptr<StreamLink> open_nccl_link(World&, int, int, const Interrupted*) {
   refuse_nccl();
 }
 
-std::unique_ptr<StreamLink> open_nccl_link(void*, double, const Interrupted*) {
+std::unique_ptr<StreamLink> open_nccl_link(void*, int, double, const Interrupted*) {
   refuse_nccl();
 }
 

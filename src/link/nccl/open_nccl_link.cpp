@@ -26,7 +26,7 @@ bool has_nccl() {
   return true;
 }
 
-std::unique_ptr<StreamLink> open_nccl_link(World& world, int device, const Interrupted* interrupted) {
+std::unique_ptr<StreamLink> open_nccl_link(World& world, int device, int lanes, const Interrupted* interrupted) {
   nccl::refuse_shared_devices(world, device);
   ncclUniqueId id{};
   std::optional<Error> met;
@@ -40,13 +40,15 @@ std::unique_ptr<StreamLink> open_nccl_link(World& world, int device, const Inter
   ORRERY_CHECK(shared.size() == sizeof id, "rank 0 gave ", shared.size(), " bytes of an id of ", sizeof id);
   std::memcpy(&id, shared.data(), sizeof id);
   const nccl::Seat seat{world.rank(), world.world_size(), device};
-  return opened(nccl::begin([=] { return nccl::make_lanes(id, seat); }), seat, world.timeout_seconds(), interrupted);
+  return opened(nccl::begin([=] { return nccl::make_lanes(lanes, id, seat); }), seat, world.timeout_seconds(),
+                interrupted);
 }
 
-std::unique_ptr<StreamLink> open_nccl_link(void* communicator, double timeout_seconds, const Interrupted* interrupted) {
+std::unique_ptr<StreamLink> open_nccl_link(void* communicator, int lanes, double timeout_seconds,
+                                           const Interrupted* interrupted) {
   const auto theirs = static_cast<ncclComm_t>(communicator);
   const nccl::Seat seat = nccl::seat_of(theirs);
-  return opened(nccl::begin([=] { return nccl::make_lanes(theirs, seat); }), seat, timeout_seconds, interrupted);
+  return opened(nccl::begin([=] { return nccl::make_lanes(lanes, theirs, seat); }), seat, timeout_seconds, interrupted);
 }
 
 }  // namespace orrery

@@ -11,12 +11,14 @@ namespace orrery {
 
 bool has_nccl();
 
-// Collective: all ranks of the world, each with its device, which several ranks of a host may share. Throws
+// Collective: all ranks of the world, each with its device, which several ranks of a host may share. More lanes than
+// these can be opened later. Throws
 // ErrorCode::peer when not all of them come within the world's timeout.
-std::unique_ptr<StreamLink> open_nccl_link(World& world, int device, const Interrupted* interrupted);
+std::unique_ptr<StreamLink> open_nccl_link(World& world, int device, int lanes, const Interrupted* interrupted);
 
 // The same among the ranks of a caller's own communicator (an ncclComm_t), which must outlive this call and is neither
 // used nor freed later.
-std::unique_ptr<StreamLink> open_nccl_link(void* communicator, double timeout_seconds, const Interrupted* interrupted);
+std::unique_ptr<StreamLink> open_nccl_link(void* communicator, int lanes, double timeout_seconds,
+                                           const Interrupted* interrupted);
 
 }  // namespace orrery
