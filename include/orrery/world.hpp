@@ -1,6 +1,7 @@
-// Worlds: the ranks that run together, opened as MPI processes, over a communicator of NCCL, or as threads of this
-// process. A world knows who is there, lets the ranks agree on small things, and owns the link that carries their
-// slices. Every wait of a world has a deadline. A world is used by one thread at a time.
+// Worlds: the ranks that run together, opened as MPI processes, over a communicator of NCCL, as threads of this
+// process, or over a transport of the caller's (transport.hpp). A world knows who is there, lets the ranks agree on
+// small things, and owns the link that carries their slices. Every wait of a world has a deadline. A world is used by
+// one thread at a time.
 #pragma once
 
 #include <cstddef>
@@ -23,8 +24,8 @@ class StreamLink;  // src/link/stream_link.hpp
 
 struct WorldOptions {
   double timeout_seconds = 300;  // the longest a rank waits for another
-  // What carries slices between devices of different processes: nccl, mpi (staged through host memory), or auto: nccl
-  // where this build has it.
+  // What carries slices between devices of different processes: nccl, mpi (or another transport's name: staged through
+  // host memory), or auto: nccl where this build has it.
   std::string device_link = "auto";
   // Asked about every 50 ms while a rank waits for another: true ends the wait with ErrorCode::interrupted, after which
   // the world is good for nothing but closing. May be empty. It returns at once, calls nothing of Orrery, and where
@@ -43,7 +44,8 @@ class World {
   virtual const Topology& topology() const = 0;
   int world_size() const { return topology().world_size; }
   virtual double timeout_seconds() const = 0;
-  virtual std::string_view link_name() const = 0;  // "mpi", "nccl" or "inprocess"
+  virtual std::string_view link_name()
+      const = 0;  // "mpi", "nccl", "inprocess" or the name of a transport; ends in a zero
 
   // Every rank gives some bytes, sizes may differ, and gets those of all ranks, by rank. Meant for small records.
   // Throws ErrorCode::peer when the deadline passes, naming a rank that did not come; NCCL cannot tell which that is.
@@ -62,6 +64,7 @@ class World {
 
   // Tells the other ranks that this one cannot go on. What happens depends on the world:
   //   MPI        prints the message, ends every rank of the job with this exit code, and does not return
+  //   transport  calls Transport::abort, and returns when that does
   //   threads    wakes all waits of all ranks with an error; prints nothing, and returns
   //   NCCL       aborts this rank's communicators, which the others learn from NCCL or from their deadline; prints
   //              nothing, and returns

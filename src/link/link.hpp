@@ -5,27 +5,13 @@
 // proves that both sides agree (backend/coverage).
 #pragma once
 
-#include <array>
-#include <cstddef>
-#include <cstdint>
 #include <memory>
 #include <vector>
 
 #include "link/run_name.hpp"
+#include "orrery/transport.hpp"
 
 namespace orrery {
-
-// Memory to send from or receive into: counts[0] x counts[1] x counts[2] runs of `run_bytes`, strides in bytes. Sender
-// and receiver agree on the total, not on the shape.
-struct Region {
-  std::byte* data = nullptr;
-  std::array<std::int64_t, 3> counts = {1, 1, 1};
-  std::array<std::int64_t, 3> strides = {0, 0, 0};
-  std::int64_t run_bytes = 0;
-
-  std::int64_t bytes() const { return counts[0] * counts[1] * counts[2] * run_bytes; }
-  bool contiguous() const { return counts[0] * counts[1] * counts[2] == 1; }
-};
 
 struct Message {
   int peer = 0;  // never the rank itself

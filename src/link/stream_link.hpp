@@ -43,7 +43,7 @@ class StreamLink {
  public:
   virtual ~StreamLink() = default;
 
-  virtual const char* name() const = 0;  // "nccl", "inprocess" or "mpi"
+  virtual const char* name() const = 0;  // "nccl", "inprocess" or the transport's, as "mpi"
   // Why runs cannot be captured into a CUDA graph, in a sentence, or null when they can.
   virtual const char* refuses_capture() const { return nullptr; }
   // Makes the number of open lanes at least this. Collective, with the same number on all ranks; sessions that are

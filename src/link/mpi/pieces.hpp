@@ -6,8 +6,8 @@
 #include <cstdint>
 #include <vector>
 
-#include "link/link.hpp"
 #include "link/mpi/handles.hpp"
+#include "orrery/transport.hpp"
 
 namespace orrery {
 

@@ -1,13 +1,12 @@
 // The world of the ranks of a caller's NCCL communicator, for programs that were not started by MPI. The communicator
 // is split for the world's records, and that one again for the lanes on which slices travel, so the caller's own is
 // needed no longer than while the world is opened. The process is the caller's: nothing here ends it.
-#include <unistd.h>
-
 #include <string>
 #include <utility>
 
 #include "device/stream.hpp"
 #include "link/deadline.hpp"
+#include "link/host_name.hpp"
 #include "link/nccl/bounded.hpp"
 #include "link/nccl/check.hpp"
 #include "link/nccl/gather.hpp"
@@ -28,12 +27,6 @@ std::unique_ptr<nccl::Gather> open_gather(ncclComm_t theirs, const nccl::Seat& s
     fail(ErrorCode::peer, "NCCL: not every rank opened the world within ", seconds_text(options.timeout_seconds), " s");
   }
   return gather.get();
-}
-
-std::string host_name() {
-  char name[256] = {};
-  gethostname(name, sizeof name - 1);
-  return name;
 }
 
 class NcclWorld final : public World {

@@ -1,4 +1,4 @@
-#include "link/mpi/gather.hpp"
+#include "link/transport/gather.hpp"
 
 #include <sched.h>
 
@@ -8,8 +8,6 @@
 #include <thread>
 
 #include "link/deadline.hpp"
-#include "link/mpi/handles.hpp"
-#include "link/mpi/mpi_tags.hpp"
 #include "link/outstanding.hpp"
 #include "link/reduce.hpp"
 
@@ -19,41 +17,46 @@ namespace {
 constexpr double kPatienceForRoot = 1;  // seconds for which the other ranks let rank 0 speak first
 constexpr auto kSpinning = std::chrono::milliseconds(1);
 constexpr auto kNap = std::chrono::microseconds(50);
+constexpr std::int64_t kLargestRecords = std::int64_t{1} << 30;  // all_gather is for small records
 constexpr const char* kTookNothing = " took nothing of the result of all_gather for ";
 
 }  // namespace
 
-// One all_gather under way. Everything that MPI may write to lives here.
+// One all_gather under way. Everything that the transport may write to lives here.
 struct Gather::Round {
-  Round(MPI_Comm comm_, const Deadline& deadline_) : comm(comm_), deadline(deadline_) {}
+  Round(Transport& transport_, const Deadline& deadline_) : transport(transport_), deadline(deadline_) {}
 
-  MPI_Comm comm;
+  Transport& transport;
   Deadline deadline;
   std::vector<std::int64_t> sizes;
   std::vector<std::vector<std::byte>> records;
   std::vector<std::byte> mine, all;
-  std::vector<MPI_Request> requests;
-  std::vector<int> peers;  // by request
+  std::vector<TransportMessage> asked;  // to be posted together
+  std::vector<bool> complete;           // of these
+  std::unique_ptr<PreparedMessages> messages;
 
-  void send(const void* data, std::size_t bytes, int peer, int tag) {
-    peers.push_back(peer);
-    check_mpi(MPI_Isend(data, static_cast<int>(bytes), MPI_BYTE, peer, tag, comm, &requests.emplace_back()),
-              "MPI_Isend");
+  void add(bool receive, void* data, std::size_t bytes, int peer) {
+    const Region region{.data = static_cast<std::byte*>(data), .run_bytes = static_cast<std::int64_t>(bytes)};
+    asked.push_back({kRecordsLane, peer, receive, region});
   }
-  void receive(void* data, std::size_t bytes, int peer, int tag) {
-    peers.push_back(peer);
-    check_mpi(MPI_Irecv(data, static_cast<int>(bytes), MPI_BYTE, peer, tag, comm, &requests.emplace_back()),
-              "MPI_Irecv");
-  }
+  // What is sent is not written to, but regions do not say so.
+  void send(void* data, std::size_t bytes, int peer) { add(false, data, bytes, peer); }
+  void receive(void* data, std::size_t bytes, int peer) { add(true, data, bytes, peer); }
 
-  // Polls until all is done; false when the deadline passes first, and then the peers of what is not done are left.
+  // Posts what was asked for and polls until it is complete; false when the deadline passes first.
   bool finish() {
+    if (asked.empty()) return true;
+    std::vector<int> numbers(asked.size());
+    std::iota(numbers.begin(), numbers.end(), 0);
+    complete.assign(asked.size(), false);
+    messages = transport.prepare(asked);
+    messages->post(numbers);
     const auto spin_until = std::chrono::steady_clock::now() + kSpinning;
-    for (;;) {
-      int done = 0;
-      check_mpi(MPI_Testall(static_cast<int>(requests.size()), requests.data(), &done, MPI_STATUSES_IGNORE),
-                "MPI_Testall");
-      if (done != 0) break;
+    for (std::size_t left = asked.size();;) {
+      const std::size_t count = messages->poll(numbers);
+      for (std::size_t i = 0; i < count; ++i) complete[static_cast<std::size_t>(numbers[i])] = true;
+      left -= count;
+      if (left == 0) break;
       if (deadline.passed()) return false;
       if (std::chrono::steady_clock::now() < spin_until) {
         sched_yield();
@@ -61,18 +64,15 @@ struct Gather::Round {
         std::this_thread::sleep_for(kNap);
       }
     }
-    requests.clear();
-    peers.clear();
+    messages.reset();
+    asked.clear();
     return true;
   }
 
-  std::vector<int> late_peers() {
+  std::vector<int> late_peers() const {
     std::vector<int> late;
-    for (std::size_t i = 0; i < requests.size(); ++i) {
-      int done = 0;
-      if (requests[i] == MPI_REQUEST_NULL) continue;
-      check_mpi(MPI_Test(&requests[i], &done, MPI_STATUS_IGNORE), "MPI_Test");
-      if (done == 0 && (late.empty() || late.back() != peers[i])) late.push_back(peers[i]);
+    for (std::size_t i = 0; i < asked.size(); ++i) {
+      if (!complete[i] && (late.empty() || late.back() != asked[i].peer)) late.push_back(asked[i].peer);
     }
     return late;
   }
@@ -85,8 +85,8 @@ struct Gather::Round {
   bool ask_result(std::span<const std::byte> own);
 };
 
-Gather::Gather(MPI_Comm comm, int rank, int world_size, const Interrupted* interrupted)
-    : comm_(comm), rank_(rank), world_size_(world_size), interrupted_(interrupted) {}
+Gather::Gather(Transport& transport, const Interrupted* interrupted)
+    : transport_(transport), rank_(transport.rank()), world_size_(transport.world_size()), interrupted_(interrupted) {}
 Gather::~Gather() {
   for (std::unique_ptr<Round>& round : abandoned_) static_cast<void>(round.release());
 }
@@ -96,11 +96,11 @@ bool Gather::Round::collect(std::span<const std::byte> own) {
   const int world_size = static_cast<int>(sizes.size());
   sizes[0] = static_cast<std::int64_t>(own.size());
   records[0].assign(own.begin(), own.end());
-  for (int rank = 1; rank < world_size; ++rank) receive(&sizes[rank], sizeof(std::int64_t), rank, kGatherSizeTag);
+  for (int rank = 1; rank < world_size; ++rank) receive(&sizes[rank], sizeof(std::int64_t), rank);
   if (!finish()) return false;
   for (int rank = 1; rank < world_size; ++rank) {
     records[rank].resize(sizes[rank]);
-    if (sizes[rank] > 0) receive(records[rank].data(), records[rank].size(), rank, kGatherDataTag);
+    if (sizes[rank] > 0) receive(records[rank].data(), records[rank].size(), rank);
   }
   return finish();
 }
@@ -109,8 +109,8 @@ bool Gather::Round::share() {
   ORRERY_CHECK(total() <= kLargestRecords, "all_gather of ", total(), " bytes");
   for (const std::vector<std::byte>& record : records) all.insert(all.end(), record.begin(), record.end());
   for (int rank = 1; rank < static_cast<int>(sizes.size()); ++rank) {
-    send(sizes.data(), sizes.size() * sizeof(std::int64_t), rank, kGatherSizeTag);
-    if (!all.empty()) send(all.data(), all.size(), rank, kGatherDataTag);
+    send(sizes.data(), sizes.size() * sizeof(std::int64_t), rank);
+    if (!all.empty()) send(all.data(), all.size(), rank);
   }
   return finish();
 }
@@ -120,15 +120,15 @@ bool Gather::Round::ask(std::span<const std::byte> own, int rank) {
   mine.assign(own.begin(), own.end());
   std::int64_t& my_size = sizes.emplace_back(static_cast<std::int64_t>(mine.size()));
   const std::size_t world_size = sizes.size() - 1;
-  send(&my_size, sizeof(std::int64_t), 0, kGatherSizeTag);
-  if (!mine.empty()) send(mine.data(), mine.size(), 0, kGatherDataTag);
-  receive(sizes.data(), world_size * sizeof(std::int64_t), 0, kGatherSizeTag);
+  send(&my_size, sizeof(std::int64_t), 0);
+  if (!mine.empty()) send(mine.data(), mine.size(), 0);
+  receive(sizes.data(), world_size * sizeof(std::int64_t), 0);
   if (!finish()) return false;
   sizes.pop_back();
   ORRERY_CHECK(sizes[rank] == static_cast<std::int64_t>(mine.size()), "rank 0 took ", sizes[rank], " bytes of ",
                mine.size());
   all.resize(total());
-  if (!all.empty()) receive(all.data(), all.size(), 0, kGatherDataTag);
+  if (!all.empty()) receive(all.data(), all.size(), 0);
   if (!finish()) return false;
   const std::byte* at = all.data();
   for (std::size_t each = 0; each < world_size; ++each) {
@@ -143,7 +143,7 @@ bool Gather::Round::share_result(std::span<const double> result) {
   const auto bytes = std::as_bytes(result);
   all.assign(bytes.begin(), bytes.end());
   for (int rank = 1; rank < static_cast<int>(sizes.size()) && !all.empty(); ++rank) {
-    send(all.data(), all.size(), rank, kGatherDataTag);
+    send(all.data(), all.size(), rank);
   }
   return finish();
 }
@@ -152,10 +152,10 @@ bool Gather::Round::ask_result(std::span<const std::byte> own) {
   mine.assign(own.begin(), own.end());
   sizes[0] = static_cast<std::int64_t>(mine.size());
   all.resize(mine.size());
-  send(sizes.data(), sizeof(std::int64_t), 0, kGatherSizeTag);
+  send(sizes.data(), sizeof(std::int64_t), 0);
   if (!mine.empty()) {
-    send(mine.data(), mine.size(), 0, kGatherDataTag);
-    receive(all.data(), all.size(), 0, kGatherDataTag);
+    send(mine.data(), mine.size(), 0);
+    receive(all.data(), all.size(), 0);
   }
   return finish();
 }
@@ -165,7 +165,7 @@ std::unique_ptr<Gather::Round> Gather::run(std::size_t bytes, double timeout_sec
   if (broken()) fail(ErrorCode::peer, "an earlier all_gather missed its deadline");
   ORRERY_CHECK(bytes <= static_cast<std::size_t>(kLargestRecords), "all_gather of ", bytes, " bytes");
   const double patience = rank_ == 0 ? timeout_seconds : timeout_seconds + kPatienceForRoot;
-  auto round = std::make_unique<Round>(comm_, Deadline(patience, interrupted_));
+  auto round = std::make_unique<Round>(transport_, Deadline(patience, interrupted_));
   round->sizes.reserve(world_size_ + 1);  // one more, so that ask() has a place that does not move
   round->sizes.resize(world_size_);
   round->records.resize(world_size_);
@@ -173,7 +173,7 @@ std::unique_ptr<Gather::Round> Gather::run(std::size_t bytes, double timeout_sec
   bool finished = false;
   try {
     finished = body(*round, complaint);
-  } catch (const Error&) {  // interrupted, or of MPI
+  } catch (const Error&) {  // interrupted, or of the transport
     abandoned_.push_back(std::move(round));
     throw;
   }

@@ -1,4 +1,4 @@
-#include "link/mpi/stream_transfers.hpp"
+#include "link/staged/staged_transfers.hpp"
 
 #include <algorithm>
 #include <chrono>
@@ -62,7 +62,7 @@ void PinnedMemory::Free::operator()(std::byte* bytes) const noexcept {
   cudaFreeHost(bytes);
 }
 
-StreamTransfers::StreamTransfers(const StagingStreams& streams, Link& host_link,
+StagedTransfers::StagedTransfers(const StagingStreams& streams, Link& host_link,
                                  const std::vector<LinkExchange>& exchanges)
     : streams_(streams), pinned_(pinned_bytes(exchanges)), exchanges_(exchanges.size()) {
   std::byte* place = pinned_.data();
@@ -84,7 +84,7 @@ StreamTransfers::StreamTransfers(const StagingStreams& streams, Link& host_link,
   host_ = host_link.prepare(std::move(hosts));
 }
 
-void StreamTransfers::begin_run(const RunName& run) {
+void StagedTransfers::begin_run(const RunName& run) {
   host_->begin_run(run);
   down_ = sent_ = all_landed_ = started_ = 0;
   for (Exchange& exchange : exchanges_) {
@@ -93,22 +93,22 @@ void StreamTransfers::begin_run(const RunName& run) {
   }
 }
 
-int StreamTransfers::started() const {
+int StagedTransfers::started() const {
   const std::lock_guard lock(mutex_);
   return started_;
 }
 
-void StreamTransfers::start(device::EventHandle ready) {
+void StagedTransfers::start(device::EventHandle ready) {
   const std::lock_guard lock(mutex_);
   exchanges_[started_++].ready = ready;
 }
 
-void StreamTransfers::throw_if_failed() const {
+void StagedTransfers::throw_if_failed() const {
   const std::lock_guard lock(mutex_);
   if (failure_) std::rethrow_exception(failure_);
 }
 
-void StreamTransfers::wait_until_landed(int exchange, double timeout_seconds, const Interrupted* interrupted) {
+void StagedTransfers::wait_until_landed(int exchange, double timeout_seconds, const Interrupted* interrupted) {
   constexpr double kForEver = 1e9;  // how long an exchange has been with the host link is overdue()'s to say
   const Deadline deadline(kForEver, interrupted);
   std::unique_lock lock(mutex_);
@@ -124,7 +124,7 @@ void StreamTransfers::wait_until_landed(int exchange, double timeout_seconds, co
   }
 }
 
-std::vector<Outstanding> StreamTransfers::overdue(double timeout_seconds) const {
+std::vector<Outstanding> StagedTransfers::overdue(double timeout_seconds) const {
   const double now = steady_seconds();
   std::vector<Outstanding> list;
   for (const Exchange& one : exchanges_) {
@@ -139,7 +139,7 @@ std::vector<Outstanding> StreamTransfers::overdue(double timeout_seconds) const 
   return list;
 }
 
-ProgressWork::State StreamTransfers::poll() {
+ProgressWork::State StagedTransfers::poll() {
   State state;
   const int started = this->started();
   while (down_ < started && may_go_down(exchanges_[down_])) {
@@ -162,18 +162,18 @@ ProgressWork::State StreamTransfers::poll() {
   return state;
 }
 
-void StreamTransfers::fail(std::exception_ptr error) noexcept {
+void StagedTransfers::fail(std::exception_ptr error) noexcept {
   const std::lock_guard lock(mutex_);
   if (!failure_) failure_ = error;
   changed_.notify_all();
 }
 
-bool StreamTransfers::may_go_down(const Exchange& exchange) const {
+bool StagedTransfers::may_go_down(const Exchange& exchange) const {
   return std::all_of(exchange.after.begin(), exchange.after.end(),
                      [this](int earlier) { return exchanges_[earlier].landed; });
 }
 
-void StreamTransfers::go_down(Exchange& exchange) {
+void StagedTransfers::go_down(Exchange& exchange) {
   const device::DeviceGuard guard(streams_.device);
   const device::StreamHandle stream = streams_.down.handle();
   device::wait(stream, exchange.ready);
@@ -183,7 +183,7 @@ void StreamTransfers::go_down(Exchange& exchange) {
   exchange.below.record(stream);
 }
 
-void StreamTransfers::hand_over(int exchange) {
+void StagedTransfers::hand_over(int exchange) {
   {
     const std::lock_guard lock(mutex_);
     exchanges_[exchange].sent_at = steady_seconds();
@@ -191,7 +191,7 @@ void StreamTransfers::hand_over(int exchange) {
   host_->start(exchange);
 }
 
-void StreamTransfers::come_up(Exchange& exchange) {
+void StagedTransfers::come_up(Exchange& exchange) {
   const device::DeviceGuard guard(streams_.device);
   const device::StreamHandle stream = streams_.up.handle();
   for (const Copy& receive : exchange.receives) copy(receive.device, on_host(receive.host, receive.device), stream);

@@ -1,20 +1,21 @@
-#include "link/mpi/mpi_link.hpp"
+#include "link/transport/transport_link.hpp"
 
 #include <utility>
 
-#include "link/mpi/transfers.hpp"
 #include "link/region.hpp"
+#include "link/transport/transfers.hpp"
 
 namespace orrery {
 namespace {
 
-constexpr double kStuckSeconds = 1;      // no MPI call that only polls takes this long
+constexpr double kStuckSeconds = 1;      // no call that only polls takes this long
 constexpr double kQuiesceSeconds = 0.2;  // before an abort, which must not wait for anything for long
 
-class MpiSession final : public LinkSession {
+class TransportSession final : public LinkSession {
  public:
-  MpiSession(MpiLink& link, std::unique_ptr<Transfers> transfers) : link_(link), transfers_(std::move(transfers)) {}
-  ~MpiSession() override;
+  TransportSession(TransportLink& link, std::unique_ptr<Transfers> transfers)
+      : link_(link), transfers_(std::move(transfers)) {}
+  ~TransportSession() override;
 
   void begin_run(const RunName& run) override;
   void start(int exchange) override;
@@ -36,22 +37,18 @@ class MpiSession final : public LinkSession {
     ProgressThread& thread_;
   };
 
-  MpiLink& link_;
+  TransportLink& link_;
   std::unique_ptr<Transfers> transfers_;
   bool running_ = false;
-  bool stuck_ = false;  // the progress thread did not come back from MPI
+  bool stuck_ = false;  // the progress thread did not come back from the transport
 };
 
-MpiSession::~MpiSession() {
+TransportSession::~TransportSession() {
   end_run();
-  if (stuck_) {
-    static_cast<void>(transfers_.release());  // the thread may still use them, until the process is aborted
-  } else if (transfers_->in_flight()) {
-    transfers_->forget();
-  }
+  if (stuck_) static_cast<void>(transfers_.release());  // the thread may still use them, until the process is aborted
 }
 
-void MpiSession::begin_run(const RunName& run) {
+void TransportSession::begin_run(const RunName& run) {
   ORRERY_CHECK(!running_, "a run begins inside a run");
   if (link_.broken()) fail(ErrorCode::peer, "an earlier run left transfers in flight on this link");
   transfers_->begin_run(run);
@@ -59,7 +56,7 @@ void MpiSession::begin_run(const RunName& run) {
   running_ = true;
 }
 
-void MpiSession::start(int exchange) {
+void TransportSession::start(int exchange) {
   ORRERY_CHECK(running_ && exchange == transfers_->started(), "exchange ", exchange, " is started where ",
                transfers_->started(), " is next");
   if (transfers_->failed()) transfers_->rethrow();
@@ -67,13 +64,13 @@ void MpiSession::start(int exchange) {
   link_.thread().kick();
 }
 
-bool MpiSession::done(int exchange) {
+bool TransportSession::done(int exchange) {
   if (transfers_->done(exchange)) return true;
   if (transfers_->failed()) transfers_->rethrow();
   return false;
 }
 
-void MpiSession::wait(int exchange, double timeout_seconds) {
+void TransportSession::wait(int exchange, double timeout_seconds) {
   if (transfers_->done(exchange)) return;
   ORRERY_CHECK(running_ && exchange < transfers_->started(), "exchange ", exchange, " is awaited, but was not started");
   {
@@ -87,7 +84,7 @@ void MpiSession::wait(int exchange, double timeout_seconds) {
     link_.set_broken();
     transfers_->fail(std::make_exception_ptr(
         Error(ErrorCode::peer, concat("exchange ", exchange, " is not complete after ", seconds_text(timeout_seconds),
-                                      " s, and a call of MPI does not return"))));
+                                      " s, and a call of the transport does not return"))));
   } else if (done(exchange)) {
     return link_.thread().take(*transfers_);
   } else {
@@ -98,7 +95,7 @@ void MpiSession::wait(int exchange, double timeout_seconds) {
   transfers_->rethrow();
 }
 
-void MpiSession::end_run() noexcept {
+void TransportSession::end_run() noexcept {
   if (!running_) return;
   running_ = false;
   stuck_ = stuck_ || !link_.thread().release(kStuckSeconds);
@@ -107,13 +104,13 @@ void MpiSession::end_run() noexcept {
 
 }  // namespace
 
-std::unique_ptr<LinkSession> MpiLink::prepare(std::vector<LinkExchange> exchanges) {
-  check_exchanges(exchanges, rank_, world_size_);
+std::unique_ptr<LinkSession> TransportLink::prepare(std::vector<LinkExchange> exchanges) {
+  check_exchanges(exchanges, transport_.rank(), transport_.world_size());
   ORRERY_CHECK(!thread_.serving(), "exchanges are prepared while a run is under way");
-  return std::make_unique<MpiSession>(*this, std::make_unique<Transfers>(comm_, rank_, exchanges, piece_bytes_));
+  return std::make_unique<TransportSession>(*this, std::make_unique<Transfers>(transport_, exchanges));
 }
 
-void MpiLink::quiesce() noexcept {
+void TransportLink::quiesce() noexcept {
   static_cast<void>(thread_.release(kQuiesceSeconds));
 }
 

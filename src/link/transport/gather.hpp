@@ -1,9 +1,7 @@
-// all_gather and all_reduce with a deadline. MPI's own collectives cannot say who did not come; here all records pass
-// through rank 0, which waits for each rank by name. The other ranks wait a little longer than rank 0, so that the one
-// that can name the culprit speaks first.
+// all_gather and all_reduce over a transport, with a deadline. A collective cannot say who did not come; here all
+// records pass through rank 0, which waits for each rank by name. The other ranks wait a little longer than rank 0, so
+// that the one that can name the culprit speaks first.
 #pragma once
-
-#include <mpi.h>
 
 #include <cstddef>
 #include <memory>
@@ -11,13 +9,14 @@
 #include <vector>
 
 #include "link/deadline.hpp"
+#include "orrery/transport.hpp"
 #include "orrery/world.hpp"
 
 namespace orrery {
 
 class Gather {
  public:
-  Gather(MPI_Comm comm, int rank, int world_size, const Interrupted* interrupted);
+  Gather(Transport& transport, const Interrupted* interrupted);
   ~Gather();
   std::vector<std::vector<std::byte>> operator()(std::span<const std::byte> mine, double timeout_seconds);
   void all_reduce(std::span<double> values, Reduction reduction, double timeout_seconds);
@@ -28,10 +27,10 @@ class Gather {
   // Runs a round, of which `body` is this rank's part.
   template <typename Body>
   std::unique_ptr<Round> run(std::size_t bytes, double timeout_seconds, const Body& body);
-  MPI_Comm comm_;
+  Transport& transport_;
   int rank_, world_size_;
   const Interrupted* interrupted_;
-  // Rounds that were not finished: MPI may still write to their memory, so it is kept.
+  // Rounds that were not finished: the transport may still write to their memory, so it is kept.
   std::vector<std::unique_ptr<Round>> abandoned_;
 };
 

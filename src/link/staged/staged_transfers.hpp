@@ -16,8 +16,8 @@
 #include "device/stream.hpp"
 #include "link/deadline.hpp"
 #include "link/link.hpp"
-#include "link/mpi/progress_thread.hpp"
 #include "link/outstanding.hpp"
+#include "link/transport/progress_thread.hpp"
 
 namespace orrery {
 
@@ -39,9 +39,9 @@ struct StagingStreams {
   device::Stream down{device::Priority::high}, up{device::Priority::high};
 };
 
-class StreamTransfers final : public ProgressWork {
+class StagedTransfers final : public ProgressWork {
  public:
-  StreamTransfers(const StagingStreams& streams, Link& host_link, const std::vector<LinkExchange>& exchanges);
+  StagedTransfers(const StagingStreams& streams, Link& host_link, const std::vector<LinkExchange>& exchanges);
 
   // While the thread does not serve.
   void begin_run(const RunName& run);

@@ -1,4 +1,4 @@
-#include "link/mpi/stream_staged.hpp"
+#include "link/staged/staged_link.hpp"
 
 #include <chrono>
 #include <thread>
@@ -15,7 +15,7 @@ constexpr std::chrono::microseconds kPause(20);
 
 class StagedSession final : public StreamSession {
  public:
-  StagedSession(StagedLink& link, std::unique_ptr<StreamTransfers> transfers)
+  StagedSession(StagedLink& link, std::unique_ptr<StagedTransfers> transfers)
       : link_(link), transfers_(std::move(transfers)) {}
   ~StagedSession() override {
     end_run();
@@ -35,7 +35,7 @@ class StagedSession final : public StreamSession {
   void land(int exchange, double timeout_seconds);
 
   StagedLink& link_;
-  std::unique_ptr<StreamTransfers> transfers_;
+  std::unique_ptr<StagedTransfers> transfers_;
   bool running_ = false;
   bool stuck_ = false;
 };
@@ -99,9 +99,9 @@ void StagedSession::end_run() noexcept {
 }  // namespace
 
 std::unique_ptr<StreamSession> StagedLink::prepare(std::vector<LinkExchange> exchanges, std::byte*) {
-  check_exchanges(exchanges, rank_, world_size_);
+  check_exchanges(exchanges, world_.rank(), world_.world_size());
   const device::DeviceGuard guard(streams_.device);
-  return std::make_unique<StagedSession>(*this, std::make_unique<StreamTransfers>(streams_, host_link_, exchanges));
+  return std::make_unique<StagedSession>(*this, std::make_unique<StagedTransfers>(streams_, host_link_, exchanges));
 }
 
 }  // namespace orrery

@@ -1,6 +1,6 @@
-// The thread that makes MPI move. MPI transfers nothing between calls (Open MPI has no progress of its own on shared
-// memory or TCP), so while ranks compute, somebody must keep calling it; and MPI allows only one thread at a time.
-// While the thread serves some work it alone calls MPI; before take() and after release() it does not.
+// The thread that makes a transport move. Most transfer nothing between calls (MPI does not, on shared memory or TCP),
+// so while ranks compute, somebody must keep calling them; and they allow only one thread at a time. While the thread
+// serves some work it alone calls the transport; before take() and after release() it does not.
 //
 // It is hot, polling and yielding, for a moment after anything happened and as long as the caller is blocked; else it
 // naps between polls, longer and longer, so that computation keeps the core; with nothing in flight it sleeps. Where it
@@ -36,7 +36,8 @@ class ProgressThread {
   void core_to_spare(bool spare);
   void caller_blocks(bool blocked);  // somebody needs the next completion at once
   bool serving() const;
-  // Returns true when the thread no longer touches the work or MPI; false when it is stuck inside MPI for this long.
+  // Returns true when the thread no longer touches the work or the transport; false when it is stuck in there for
+  // this long.
   bool release(double seconds) noexcept;
 
  private:

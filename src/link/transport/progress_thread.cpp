@@ -1,4 +1,4 @@
-#include "link/mpi/progress_thread.hpp"
+#include "link/transport/progress_thread.hpp"
 
 #include <sched.h>
 
@@ -20,7 +20,7 @@ namespace {
 using std::chrono::microseconds;
 constexpr microseconds kHot{50};
 constexpr microseconds kShortestNap{20}, kLongestNap{200};
-constexpr double kStuckSeconds = 1;  // no MPI call that only polls takes this long
+constexpr double kStuckSeconds = 1;  // no call that only polls takes this long
 
 }  // namespace
 
@@ -42,7 +42,7 @@ ProgressThread::ProgressThread() : shared_(std::make_unique<Shared>()) {
   try {
     shared_->thread = std::thread([shared = shared_.get()] { main(*shared); });
   } catch (const std::system_error& error) {
-    fail(ErrorCode::resource, "cannot start the progress thread of MPI: ", error.what());
+    fail(ErrorCode::resource, "cannot start the progress thread of the transport: ", error.what());
   }
 }
 
@@ -55,7 +55,7 @@ ProgressThread::~ProgressThread() {
   }
   if (rested) {
     shared_->thread.join();
-  } else {  // it never comes back from MPI, and the process is about to be aborted: what it uses must stay
+  } else {  // it never comes back from the transport, and the process is about to be aborted: what it uses must stay
     shared_->thread.detach();
     static_cast<void>(shared_.release());
   }
@@ -63,7 +63,7 @@ ProgressThread::~ProgressThread() {
 
 void ProgressThread::take(ProgressWork& work) {
   const std::lock_guard lock(shared_->mutex);
-  ORRERY_CHECK(shared_->work == nullptr, "two runs at once on one MPI link");
+  ORRERY_CHECK(shared_->work == nullptr, "two runs at once on one link");
   shared_->work = &work;
   shared_->leave = false;
   shared_->wake.notify_one();

@@ -1,4 +1,4 @@
-#include "link/mpi/stream_alone.hpp"
+#include "link/staged/lone_link.hpp"
 
 #include "device/check.hpp"
 #include "device/stream.hpp"

@@ -1,37 +1,36 @@
-// The transfers of one session: persistent requests made once, started and tested by the progress thread. The caller's
-// thread touches only what is atomic, what the mutex guards, and, while the progress thread does not serve, the rest.
+// The transfers of one session over a transport: messages prepared once, posted and polled by the progress thread. The
+// caller's thread touches only what is atomic, what the mutex guards, and, while the progress thread does not serve,
+// the rest.
 //
 // At the beginning of a run each rank sends the name of the run to every rank that it sends messages to. Nothing is
-// received from a peer before its name has come and is the same: MPI might write a longer message past the end of a
-// buffer, and what fits but belongs to another run is worse.
+// received from a peer before its name has come and is the same: a transport might write a longer message past the end
+// of a buffer, and what fits but belongs to another run is worse.
 #pragma once
 
 #include <atomic>
 #include <condition_variable>
 #include <exception>
+#include <memory>
 #include <mutex>
 #include <vector>
 
 #include "link/deadline.hpp"
 #include "link/link.hpp"
-#include "link/mpi/handles.hpp"
-#include "link/mpi/pieces.hpp"
-#include "link/mpi/progress_thread.hpp"
 #include "link/outstanding.hpp"
 #include "link/posting_order.hpp"
+#include "link/transport/progress_thread.hpp"
 
 namespace orrery {
 
 class Transfers final : public ProgressWork {
  public:
-  Transfers(MPI_Comm comm, int rank, const std::vector<LinkExchange>& exchanges, std::int64_t piece_bytes);
+  Transfers(Transport& transport, const std::vector<LinkExchange>& exchanges);
 
   // While the progress thread does not serve.
   void begin_run(const RunName& run);
-  bool in_flight() const { return active_count_ > 0; }
+  bool in_flight() const { return under_way_ > 0; }
   // What holds up this exchange: what of it is in flight, or of an earlier one that it waits for.
   std::vector<Outstanding> outstanding(int exchange) const;
-  void forget() { requests_.forget(); }
 
   // By the caller, while it does.
   int started() const { return started_.load(std::memory_order_relaxed); }
@@ -47,52 +46,44 @@ class Transfers final : public ProgressWork {
   void fail(std::exception_ptr error) noexcept override;
 
  private:
-  struct Request {
+  struct Entry {  // a message, by its number
     int exchange = 0;
     int peer = 0;
     bool receive = false;
-    std::int64_t bytes = 0;
-    bool started = false, complete = false;
-    Piece piece;
     int source = -1;  // of a receive: among the sources
+    Region region;
+    std::vector<std::byte> packed = {};  // what the transport sees of it, where that is not the region itself
+    bool complete = false;
   };
   // Who sends something to this rank in a run.
   struct Source {
     int rank = 0;
     RunName name;  // of its run
     bool known = false;
-    std::vector<int> receives;  // of its messages, in order: the first request of each exchange
+    std::vector<int> receives;  // the messages from it, in order
   };
-  void add(MPI_Comm comm, const LinkExchange& exchange, int index, std::int64_t piece_bytes);
-  void add_names(MPI_Comm comm);
+  void add(const LinkExchange& exchange, int index);
+  void add_names();
   int add_source(int rank);
-  void start(int first, int end);
   void post(int exchange);
-  void receive(const Source& source, int first);
+  void post_gathered();
   void meet(Source& source);
-  void finish(int request, const MPI_Status& status);
+  void finish(int message);
   void complete(int exchange);
-  [[noreturn]] void wrong_size(const Request& request, const MPI_Status& status, bool truncated) const;
 
   const int rank_;
-  PersistentRequests requests_;     // those of the exchanges, then those of the names
-  std::vector<Request> described_;  // by request
-  std::vector<int> first_request_;  // by exchange, with one more at the end: the first of the names
-  std::vector<int> first_receive_;  // by exchange, whose sends stand before its receives
+  std::vector<Entry> entries_;      // those of the exchanges, then those of the names
+  std::vector<int> first_message_;  // by exchange, with one more at the end: the first of the names
   RunName run_;
-  std::vector<Source> sources_;  // whose names are received, by the first requests of the names
+  std::vector<Source> sources_;  // whose names are received, by the first messages of the names
   bool names_begun_ = false;
   std::vector<int> lane_;
   PostingOrder order_;
-  std::vector<int> unfinished_;  // requests, by exchange
+  std::vector<int> unfinished_;  // messages, by exchange
   std::vector<ExchangeTimes> times_;
-
-  // The requests in flight, packed so that a poll looks at no other.
-  int active_count_ = 0;
-  std::vector<MPI_Request> active_;
-  std::vector<int> active_request_;
-  std::vector<int> finished_;
-  std::vector<MPI_Status> statuses_;
+  int under_way_ = 0;
+  std::vector<int> gathered_, finished_;  // room for all messages: those to be posted together; those that poll() tells
+  std::unique_ptr<PreparedMessages> messages_;
 
   std::atomic<int> started_ = 0;
   std::vector<std::atomic<bool>> done_;

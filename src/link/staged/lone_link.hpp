@@ -6,14 +6,20 @@
 #include <vector>
 
 #include "link/stream_link.hpp"
+#include "orrery/world.hpp"
 
 namespace orrery {
 
 class LoneStreamLink final : public StreamLink {
  public:
-  const char* name() const override { return "mpi"; }
+  explicit LoneStreamLink(const World& world) : world_(world) {}
+
+  const char* name() const override { return world_.link_name().data(); }
   std::size_t staging_bytes(const std::vector<LinkExchange>&) const override { return 0; }
   std::unique_ptr<StreamSession> prepare(std::vector<LinkExchange> exchanges, std::byte*) override;
+
+ private:
+  const World& world_;
 };
 
 }  // namespace orrery

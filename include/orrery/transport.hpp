@@ -1,0 +1,89 @@
+// A caller's transport: what carries a world where neither MPI nor NCCL does, such as a process group of a framework or
+// plain sockets. A transport moves bytes and knows nothing else. The rest lives once, above it: which exchange may
+// begin, the names of runs, deadlines that say who did not come, records, and devices, whose messages pass through host
+// memory.
+//
+// Messages have no names. Between two ranks, on one lane, the n-th message that one posts to send is the n-th that the
+// other posts to receive, and as long. Lanes do not wait for each other: a message moves when it is posted at both ends
+// and all before it between these ranks, in its direction, on its lane have moved.
+//
+// One thread at a time calls a transport and what it prepared, and not always the same: a thread of Orrery's moves
+// messages on while ranks compute. Nothing here waits for a peer, so that every wait can have a deadline. What fails
+// throws: ErrorCode::peer, with the rank, for what befell a peer. The world is then good for nothing but closing.
+#pragma once
+
+#include <array>
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "orrery/error.hpp"
+#include "orrery/world.hpp"
+
+namespace orrery {
+
+// Memory to send from or receive into: counts[0] x counts[1] x counts[2] runs of `run_bytes`, strides in bytes. Sender
+// and receiver agree on the total, not on the shape.
+struct Region {
+  std::byte* data = nullptr;
+  std::array<std::int64_t, 3> counts = {1, 1, 1};
+  std::array<std::int64_t, 3> strides = {0, 0, 0};
+  std::int64_t run_bytes = 0;
+
+  std::int64_t bytes() const { return counts[0] * counts[1] * counts[2] * run_bytes; }
+  bool contiguous() const { return counts[0] * counts[1] * counts[2] == 1; }
+};
+
+// The lanes of programs are numbered from 0, and few. Two below them are Orrery's own.
+constexpr int kOwnLanes = 2, kRecordsLane = -1, kRunNamesLane = -2;
+
+struct TransportMessage {
+  int lane = 0;  // from -kOwnLanes up
+  int peer = 0;  // never the rank itself
+  bool receive = false;
+  Region region;  // may hold no bytes; such a message moves like any other
+};
+
+// Messages that were prepared together, by their number: those of one pass of a plan, say, posted run after run. At any
+// time at most one set of a world has messages under way.
+class PreparedMessages {
+ public:
+  // Afterwards nothing touches the memory of its messages, even of those that are under way.
+  virtual ~PreparedMessages() = default;
+
+  // Posts these together, in this order. None of them is under way. Returns at once; allocates nothing.
+  virtual void post(std::span<const int> messages) = 0;
+  // Moves on what is under way, without waiting. Writes the numbers of messages that have become complete since, and
+  // returns how many they are; `complete` has room for all messages. What was sent may be overwritten when its message
+  // is complete; whether it has been received, nobody asks. Messages of one lane may become complete in their order.
+  virtual std::size_t poll(std::span<int> complete) = 0;
+};
+
+class Transport {
+ public:
+  virtual ~Transport() = default;  // outlives what it prepared
+
+  virtual int rank() const = 0;
+  virtual int world_size() const = 0;
+  virtual std::string name() const = 0;  // for reports: "sockets"
+  // Equal texts mean one node. By default the name of this host.
+  virtual std::string host() const;
+  // Whether regions may be anything. Those that are not contiguous are else packed before they get here.
+  virtual bool takes_strided_regions() const { return false; }
+  // Local: no rank needs to call it together with another. Regions outlive what is returned.
+  virtual std::unique_ptr<PreparedMessages> prepare(std::vector<TransportMessage> messages) = 0;
+  // This rank cannot go on. The others' waits for it should end at once, and end anyway by their deadlines. Called at
+  // most once; only then perhaps while another call has not returned.
+  virtual void abort(ErrorCode code, std::string_view message) noexcept = 0;
+};
+
+// The world of the ranks of a transport, of which each calls this. Throws ErrorCode::peer when not all come within the
+// timeout, ErrorCode::invalid for a rank outside of its world. Of WorldOptions::device_link, "auto" and "nccl" are
+// taken, and the transport's name, which stages what moves between devices through host memory.
+std::unique_ptr<World> open_world(std::unique_ptr<Transport> transport, const WorldOptions& options);
+
+}  // namespace orrery
