@@ -98,7 +98,7 @@ std::vector<Finding> check(const AttentionProblem& problem, const Layout& layout
   Lineage lineage;
   Context context{problem, {}, findings, lineage};
   const int world_size = layout.world_size();
-  for (int rank = 0; rank < world_size; ++rank) context.shards.push_back(layout.shard(rank));
+  for (int rank = 0; rank < world_size; ++rank) context.shards.emplace_back(layout.shard(rank));
   ORRERY_CHECK(static_cast<int>(forward.size()) == world_size, "programs for ", forward.size(), " of ", world_size);
   ORRERY_CHECK(backward.empty() || backward.size() == forward.size(), "backward programs for ", backward.size());
   if (!well_formed(problem, forward, findings) || !well_formed(problem, backward, findings)) return findings.take();

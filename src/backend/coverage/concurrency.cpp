@@ -1,37 +1,58 @@
 #include "backend/coverage/concurrency.hpp"
 
 #include <algorithm>
+#include <bit>
+#include <map>
 #include <optional>
 #include <tuple>
 
 namespace orrery::coverage {
 namespace {
 
-// What a step touches, by where it begins.
+// What a step touches, in groups of one buffer, whether it writes, and slices of one length but for a factor of two. In
+// each the slices stand by where they begin, so those that overlap another one are found by search, however many there
+// are and however long the others.
 struct Touches {
-  std::vector<Access> list;
-  std::int64_t longest = 0;  // tokens of the longest slice
+  struct Group {
+    int buffer;
+    bool written;
+    int magnitude;  // 2^magnitude is the first power of two above the tokens of all its slices
+    std::vector<Slice> slices;
+  };
+  std::vector<Group> groups;
 
   explicit Touches(const Step& step) {
+    std::map<std::tuple<int, bool, int>, std::vector<Slice>> sorted;
     for_each_access(step, [&](const Access& a) {
-      list.push_back(a);
-      longest = std::max(longest, a.slice.tokens);
+      const auto magnitude = static_cast<int>(std::bit_width(static_cast<std::uint64_t>(a.slice.tokens)));
+      sorted[{a.slice.buffer, a.mode != AccessMode::read, magnitude}].push_back(a.slice);
     });
-    std::sort(list.begin(), list.end(), [](const Access& a, const Access& b) { return place(a) < place(b); });
+    for (auto& [key, slices] : sorted) {
+      std::sort(slices.begin(), slices.end(),
+                [](const Slice& a, const Slice& b) { return a.token_begin < b.token_begin; });
+      groups.push_back({std::get<0>(key), std::get<1>(key), std::get<2>(key), std::move(slices)});
+    }
   }
-  static std::pair<int, std::int64_t> place(const Access& a) { return {a.slice.buffer, a.slice.token_begin}; }
 };
 
 // What the later step touches of what the earlier one writes, or writes of what that one touches.
+std::optional<Slice> conflict(const Touches::Group& later, const Touches::Group& earlier) {
+  if (later.buffer != earlier.buffer || !(later.written || earlier.written)) return {};
+  for (const Slice& a : later.slices) {
+    const std::int64_t first = a.token_begin - (std::int64_t{1} << earlier.magnitude);
+    auto b = std::partition_point(earlier.slices.begin(), earlier.slices.end(),
+                                  [&](const Slice& each) { return each.token_begin <= first; });
+    for (; b != earlier.slices.end() && b->token_begin < a.token_begin + a.tokens; ++b) {
+      if (overlap(a, *b)) return a;
+    }
+  }
+  return {};
+}
+
 std::optional<Slice> conflict(const Touches& later, const Touches& earlier) {
-  for (const Access& a : later.list) {
-    const std::pair first(a.slice.buffer, a.slice.token_begin - earlier.longest);
-    const std::pair end(a.slice.buffer, a.slice.token_begin + a.slice.tokens);
-    auto b = std::partition_point(earlier.list.begin(), earlier.list.end(),
-                                  [&](const Access& each) { return Touches::place(each) <= first; });
-    for (; b != earlier.list.end() && Touches::place(*b) < end; ++b) {
-      const bool both_read = a.mode == AccessMode::read && b->mode == AccessMode::read;
-      if (!both_read && overlap(a.slice, b->slice)) return a.slice;
+  for (const Touches::Group& a : later.groups) {
+    for (const Touches::Group& b : earlier.groups) {
+      if (const auto slice = conflict(a, b)) return slice;
     }
   }
   return {};

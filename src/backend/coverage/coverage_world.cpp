@@ -105,16 +105,10 @@ void CoverageWorld::transfer(const Posted& send, const Posted& receive) {
       from.effects->report(Fault::unwritten, send.step, "sends rows ", cell.token_begin, " to ", cell.token_end,
                            " that nothing wrote");
     }
-    const Slice place{target.buffer, target.token_begin + cell.token_begin - source.token_begin,
-                      cell.token_end - cell.token_begin, target.head_begin + cell.head_begin - source.head_begin,
-                      cell.head_end - cell.head_begin};
-    if (cell.value.identity.known()) {
-      cell.value.identity.token_shift += source.token_begin - target.token_begin;
-      cell.value.identity.head_shift += source.head_begin - target.head_begin;
-    }
+    if (cell.value.identity.known()) cell.value.identity = shifted(cell.value.identity, target, source);
     context_.lineage.used(cell.value.writer, node);
     cell.value.writer = node;
-    to.effects->memory(target).write(place, std::move(cell.value));
+    to.effects->memory(target).write(corresponding(target, source, cell), cell.value);
   }
 }
 

@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "backend/coverage/memory.hpp"
+#include "backend/coverage/rows.hpp"
 #include "orrery/check.hpp"
 #include "orrery/layout.hpp"
 
@@ -18,9 +19,9 @@ class Findings {
  public:
   explicit Findings(std::size_t at_most) : at_most_(at_most) {}
   void add(Finding finding) {
-    if (list_.size() < at_most_) list_.push_back(std::move(finding));
+    if (!full()) list_.push_back(std::move(finding));
   }
-  bool empty() const { return list_.empty(); }
+  bool full() const { return list_.size() >= at_most_; }
   std::vector<Finding> take() { return std::move(list_); }
 
  private:
@@ -59,7 +60,7 @@ class Lineage {
 
 struct Context {
   const AttentionProblem& problem;
-  std::vector<std::vector<Span>> shards;  // by rank
+  std::vector<Rows> shards;  // by rank
   Findings& findings;
   Lineage& lineage;
 };
@@ -80,6 +81,7 @@ class Effects {
 
   template <typename... Parts>
   void report(Fault fault, int step, const Parts&... parts) {
+    if (context_.findings.full()) return;  // the text of an exchange is long
     context_.findings.add({fault, program_.pass, program_.rank, step,
                            (step >= 0 ? to_text(program_, step) + ": " : std::string()) + concat(parts...)});
   }
@@ -107,9 +109,11 @@ class Effects {
   // Reads rows that must be written and be those of the queries: out, lse, do, delta.
   void expect_rows_of(const Slice& slice, const Slice& query, const Identity& identity);
 
+  std::vector<Cell> visited(const Slice& slice, const Rows& claim, bool rows_are_keys, const Rows& others);
   template <typename AttendStep, typename Fold>
   void visit_blocks(const AttendStep& s, const Fold& fold);
-  void fold_rows(const Slice& rows, const Identity& identity, const Share& share, bool rows_are_keys);
+  void fold_rows(const Slice& rows, const Identity& identity, const std::shared_ptr<const Share>& share,
+                 bool rows_are_keys);
 
   Context& context_;
   const RankProgram& program_;
@@ -120,7 +124,5 @@ class Effects {
 // What row `row` of a caller's scan composes, as its buffer says; nothing without such a span.
 std::optional<Composed> claimed(const Context& context, const RankProgram& program, const Buffer& buffer,
                                 std::int64_t row);
-
-bool same_positions(const std::vector<Span>& a, const std::vector<Span>& b);
 
 }  // namespace orrery::coverage

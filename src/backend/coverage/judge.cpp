@@ -1,33 +1,26 @@
 #include "backend/coverage/judge.hpp"
 
 #include <algorithm>
+#include <map>
 
 #include "orrery/error.hpp"
 
 namespace orrery::coverage {
 namespace {
 
-// Counts the pairs between a cell's rows and some rows of a shard; for dk and dv the cell's rows are the keys.
-class PairCounter {
- public:
-  PairCounter(const Context& context, const Effects& rank, const Cell& cell, bool rows_are_keys)
-      : context_(context),
-        rows_are_keys_(rows_are_keys),
-        rows_(slice(context.shards[static_cast<std::size_t>(rank.program().rank)], cell.tokens())) {}
-
-  std::int64_t with(const Share& share) const {
-    return with(slice(context_.shards[static_cast<std::size_t>(share.rank)], share.rows));
+// The rows that lie in more than one of the ranges, as ascending and disjoint ranges.
+std::vector<Range> repeated(std::vector<Range>& ranges) {
+  std::sort(ranges.begin(), ranges.end(), [](const Range& a, const Range& b) { return a.begin < b.begin; });
+  std::vector<Range> again;
+  std::int64_t once = 0, twice = 0;  // where the rows end that were met so far, and those met again
+  for (const Range& range : ranges) {
+    const Range met{std::max(range.begin, twice), std::min(range.end, once)};
+    if (!met.empty()) again.push_back(met);
+    once = std::max(once, range.end);
+    twice = std::max(twice, met.end);
   }
-  std::int64_t with(const std::vector<Span>& others) const {
-    return rows_are_keys_ ? pairs(context_.problem.mask, others, rows_) : pairs(context_.problem.mask, rows_, others);
-  }
-  const std::vector<Span>& rows() const { return rows_; }
-
- private:
-  const Context& context_;
-  bool rows_are_keys_;
-  std::vector<Span> rows_;
-};
+  return again;
+}
 
 void judge_cell(Context& context, Effects& rank, const Buffer& buffer, const Cell& cell) {
   const bool rows_are_keys = buffer.kind == BufferKind::grad_key_value;
@@ -41,30 +34,32 @@ void judge_cell(Context& context, Effects& rank, const Buffer& buffer, const Cel
     rank.report(Fault::wrong, -1, where, " holds rows of rank ", cell.value.identity.rank, ", not its own");
     return;
   }
-  const PairCounter count(context, rank, cell, rows_are_keys);
-  std::vector<Share> shares = cell.value.shares;
-  std::sort(shares.begin(), shares.end(), [](const Share& a, const Share& b) {
-    return a.rank != b.rank ? a.rank < b.rank : a.rows.begin < b.rows.begin;
-  });
-  std::vector<std::int64_t> visited(context.shards.size(), 0);
-  std::int64_t total = 0, end = 0;
-  for (std::size_t i = 0; i < shares.size(); ++i) {
-    const Share& s = shares[i];
-    const std::int64_t here = count.with(s);
-    visited[static_cast<std::size_t>(s.rank)] += here;
+  // The cell's rows are queries; for dk and dv they are the keys.
+  const auto shard = [&](int source) -> const Rows& { return context.shards[static_cast<std::size_t>(source)]; };
+  const Meeting own(context.problem.mask, shard(rank.program().rank).at(cell.tokens()), rows_are_keys);
+  std::map<int, std::vector<Range>> folded;  // by rank: rows that the cell's can meet, as often as they were folded in
+  std::map<int, std::int64_t> visited;
+  std::int64_t total = 0;
+  for (const auto& share : cell.value.shares) {
+    const std::vector<Range> met = intersection(shard(share->rank).within(own.reach()), share->rows);
+    const std::int64_t here = own.pairs(shard(share->rank).at(met));
+    visited[share->rank] += here;
     total += here;
-    if (i == 0 || shares[i - 1].rank != s.rank) end = 0;
-    const Range again{s.rows.begin, std::min(end, s.rows.end)};
-    if (!again.empty() && count.with(Share{s.rank, again}) > 0) {
-      rank.report(Fault::repeated, -1, where, " has rows ", again.begin, " to ", again.end, " of rank ", s.rank,
-                  " more than once");
-      return;
-    }
-    end = std::max(end, s.rows.end);
+    std::vector<Range>& all = folded[share->rank];
+    all.insert(all.end(), met.begin(), met.end());
   }
-  if (total == count.with(std::vector<Span>{{0, context.problem.seq_len, 1}})) return;
-  for (std::size_t source = 0; source < context.shards.size(); ++source) {
-    const std::int64_t wanted = count.with(context.shards[source]);
+  for (auto& [source, rows] : folded) {
+    const std::vector<Range> again = repeated(rows);
+    if (own.pairs(shard(source).at(again)) == 0) continue;
+    const auto admitted = std::find_if(again.begin(), again.end(),
+                                       [&](const Range& range) { return own.pairs(shard(source).at(range)) > 0; });
+    rank.report(Fault::repeated, -1, where, " has rows ", admitted->begin, " to ", admitted->end, " of rank ", source,
+                " more than once");
+    return;
+  }
+  if (total == own.pairs_with_all()) return;
+  for (int source = 0; source < static_cast<int>(context.shards.size()); ++source) {
+    const std::int64_t wanted = own.pairs_with(shard(source));
     if (wanted == visited[source]) continue;
     rank.report(Fault::missing, -1, where, " has ", visited[source], " of the ", wanted,
                 " pairs that the mask admits with rank ", source);
@@ -106,21 +101,21 @@ void judge_results(Context& context, Effects& rank) {
   for (std::size_t i = 0; i < program.buffers.size(); ++i) {
     const Buffer& buffer = program.buffers[i];
     if (buffer.role != BufferRole::output) continue;
-    for (const Cell& cell : rank.memory(static_cast<int>(i)).cells()) {
+    rank.memory(static_cast<int>(i)).for_each([&](const Cell& cell) {
       context.lineage.result(cell.value.writer);
       if (buffer.kind == BufferKind::scan) {
         judge_scan(context, rank, buffer, cell);
       } else {
         judge_cell(context, rank, buffer, cell);
       }
-    }
+    });
   }
 }
 
 void keep_as_results(Context& context, const Effects& rank) {
   for (std::size_t i = 0; i < rank.program().buffers.size(); ++i) {
     if (rank.program().buffers[i].role != BufferRole::kept) continue;
-    for (const Cell& cell : rank.memory(static_cast<int>(i)).cells()) context.lineage.result(cell.value.writer);
+    rank.memory(static_cast<int>(i)).for_each([&](const Cell& cell) { context.lineage.result(cell.value.writer); });
   }
 }
 
@@ -129,6 +124,7 @@ void judge_needless(Context& context, const std::vector<const RankProgram*>& pro
   const auto& nodes = context.lineage.nodes();
   for (std::size_t i = 0; i < nodes.size(); ++i) {
     if (reached[i]) continue;
+    if (context.findings.full()) return;  // the text of an exchange is long
     const Lineage::Node& node = nodes[i];
     const RankProgram& program =
         *programs[static_cast<std::size_t>(node.pass == Pass::backward ? world_size + node.rank : node.rank)];

@@ -3,17 +3,19 @@
 // cell, so the cost of a proof grows with the number of blocks, not of tokens.
 #pragma once
 
+#include <memory>
 #include <string>
 #include <vector>
 
 #include "orrery/schedule.hpp"
+#include "schedule/row_map.hpp"
 
 namespace orrery::coverage {
 
-// Rows of one rank's shard, by index.
+// Rows of one rank's shard, by index: disjoint ranges, ascending. All rows that a step folds them into share one.
 struct Share {
   int rank;
-  Range rows;
+  std::vector<Range> rows;
 };
 
 // Row (t, h) of a cell is row t + token_shift of this rank's shard, head h + head_shift.
@@ -23,6 +25,7 @@ struct Identity {
   int head_shift = 0;
 
   bool known() const { return rank >= 0; }
+  Range rows(Range tokens) const { return {tokens.begin + token_shift, tokens.end + token_shift}; }
   friend bool operator==(const Identity&, const Identity&) = default;
 };
 
@@ -35,46 +38,19 @@ struct Composed {
 struct Provenance {
   bool written = false;
   Identity identity;
-  std::vector<Share> shares;  // states and dq: keys folded in; dk, dv: queries folded in
-  Composed composed;          // scan states
-  int writer = -1;            // node of the step that wrote it last; -1: the caller
+  std::vector<std::shared_ptr<const Share>> shares;  // states and dq: keys folded in; dk, dv: queries folded in
+  Composed composed;                                 // scan states
+  int writer = -1;                                   // node of the step that wrote it last; -1: the caller
 };
 
-struct Cell {
-  std::int64_t token_begin, token_end;
-  int head_begin, head_end;
-  Provenance value;
-
-  Range tokens() const { return {token_begin, token_end}; }
-};
+using Memory = RowMap<Provenance>;  // of one buffer
+using Cell = Memory::Cell;
 
 std::string to_text(const Composed& composed);  // "0 to 8", "8 down to 4", "none"
 
-// One buffer's rows. Cells are disjoint and cover the buffer.
-class Memory {
- public:
-  Memory(std::int64_t tokens, int heads);
-
-  const std::vector<Cell>& cells() const { return cells_; }
-
-  // The parts of cells that lie in the slice.
-  std::vector<Cell> read(const Slice& slice) const;
-  // Cuts cells at the slice's edges and calls update(cell) on those inside, by reference.
-  template <typename Update>
-  void update(const Slice& slice, const Update& update) {
-    cut(slice);
-    for (Cell& cell : cells_) {
-      if (inside(cell, slice)) update(cell);
-    }
-  }
-  // Replaces the slice by one cell.
-  void write(const Slice& slice, Provenance value);
-
- private:
-  static bool inside(const Cell& cell, const Slice& slice);
-  void cut(const Slice& slice);
-
-  std::vector<Cell> cells_;
-};
+// The rows of `target` that stand where `cell` stands in `source`.
+Slice corresponding(const Slice& target, const Slice& source, const Cell& cell);
+// The identity of rows of `source`, seen from where they are in `target`.
+Identity shifted(const Identity& identity, const Slice& target, const Slice& source);
 
 }  // namespace orrery::coverage
