@@ -6,6 +6,7 @@
 #include <tuple>
 
 #include "executor/hazards.hpp"
+#include "orrery/check.hpp"
 #include "orrery/plan.hpp"
 #include "support/catch.hpp"
 
@@ -296,6 +297,19 @@ TEST_CASE("planning a rank takes time in proportion to the documents") {
 #if defined(NDEBUG) && !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)
   CHECK(most < 1);
 #endif
+}
+
+TEST_CASE("a proof takes time in proportion to the documents") {
+  const auto seconds = [](int documents) {
+    const Plan plan = make_plan(many_documents(documents), Topology::single_node(4),
+                                {.layout = "zigzag", .strategy = "ring", .backward = true});
+    const std::clock_t start = std::clock();
+    REQUIRE(check(plan, {.fused = false}).empty());
+    return static_cast<double>(std::clock() - start) / CLOCKS_PER_SEC;
+  };
+  const double few = seconds(150), many = seconds(1'500);
+  INFO(few << " s for 150 documents, " << many << " s for 1,500");
+  CHECK(many < 30 * few + 0.05);
 }
 
 TEST_CASE("planning a rank takes time in proportion to the ranks, though shards are empty or windows leave gaps") {

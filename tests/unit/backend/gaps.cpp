@@ -1,5 +1,7 @@
 #include "backend/cuda/gaps.hpp"
 
+#include <ctime>
+
 #include "orrery/plan.hpp"
 #include "schedule/builder.hpp"
 #include "support/catch.hpp"
@@ -73,6 +75,27 @@ TEST_CASE("rows that arrive after they are read are gaps for the first reader on
   e.receive(e.program.all(e.block));
   e.attend(e.program.all(e.block));
   REQUIRE(e.gaps() == std::vector<Slice>{{e.block, 0, 2, 0, 4}});
+}
+
+TEST_CASE("gaps between many rows are found in time in proportion to them") {
+  const auto seconds = [](std::int64_t documents) {
+    ProgramBuilder program(Pass::forward, 0, 2);
+    const int query = program.buffer("query", BufferKind::query, BufferRole::input, Dtype::bf16, 1, 1);
+    const int block =
+        program.buffer("block", BufferKind::key_value, BufferRole::workspace, Dtype::bf16, 2 * documents, 1);
+    const int state = program.buffer("state", BufferKind::state, BufferRole::workspace, Dtype::fp32, 1, 1);
+    Exchange exchange;
+    for (std::int64_t d = 0; d < documents; ++d) exchange.receives.push_back({{block, 2 * d, 1, 0, 1}, 1});
+    program.add(std::move(exchange));
+    program.add(Attend{
+        program.all(query), program.all(block), program.all(state), {{0, 1, 1}}, {{0, 2 * documents, 1}}, false});
+    const std::clock_t start = std::clock();
+    REQUIRE(cuda::gaps(program.program()).size() == static_cast<std::size_t>(documents));
+    return static_cast<double>(std::clock() - start) / CLOCKS_PER_SEC;
+  };
+  const double few = seconds(2'000), many = seconds(20'000);
+  INFO(few << " s for 2,000, " << many << " s for 20,000");
+  CHECK(many < 30 * few + 0.05);
 }
 
 TEST_CASE("a ring has gaps where a window leaves the middle of a block out, and none under a causal mask") {
