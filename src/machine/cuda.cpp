@@ -1,5 +1,5 @@
 #include "kernels/cuda/attend.hpp"
-#include "kernels/cuda/sm90/attend_forward.hpp"
+#include "kernels/cuda/sm90/forward/attend_forward.hpp"
 #include "orrery/machine.hpp"
 
 namespace orrery {

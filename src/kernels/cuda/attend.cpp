@@ -6,13 +6,13 @@
 #include <cstdint>
 
 #include "device/check.hpp"
-#include "kernels/cuda/attend_backward.hpp"
-#include "kernels/cuda/attend_forward.hpp"
-#include "kernels/cuda/attend_fp32.hpp"
+#include "kernels/cuda/fp32/attend_fp32.hpp"
+#include "kernels/cuda/portable/backward/attend_backward.hpp"
+#include "kernels/cuda/portable/forward/attend_forward.hpp"
 #include "kernels/cuda/rowwise.hpp"
 #include "kernels/cuda/shapes.hpp"
-#include "kernels/cuda/sm90/attend_backward.hpp"
-#include "kernels/cuda/sm90/attend_forward.hpp"
+#include "kernels/cuda/sm90/backward/attend_backward.hpp"
+#include "kernels/cuda/sm90/forward/attend_forward.hpp"
 #include "orrery/error.hpp"
 
 namespace orrery::kernels::cuda {

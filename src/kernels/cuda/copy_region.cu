@@ -1,8 +1,8 @@
 #include <algorithm>
 
 #include "device/check.hpp"
+#include "kernels/cuda/common/runs.cuh"
 #include "kernels/cuda/copy_region.hpp"
-#include "kernels/cuda/runs.cuh"
 #include "orrery/error.hpp"
 
 namespace orrery::kernels::cuda {

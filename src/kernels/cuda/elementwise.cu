@@ -3,9 +3,9 @@
 #include <algorithm>
 
 #include "device/check.hpp"
-#include "kernels/cuda/elements.cuh"
+#include "kernels/cuda/common/elements.cuh"
+#include "kernels/cuda/common/runs.cuh"
 #include "kernels/cuda/rowwise.hpp"
-#include "kernels/cuda/runs.cuh"
 #include "kernels/cuda/shapes.hpp"
 
 namespace orrery::kernels::cuda {

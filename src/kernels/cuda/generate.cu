@@ -1,8 +1,8 @@
 // A thread makes eight neighbouring columns of one row: four calls of Philox, which do not wait for one another, and
 // one or two stores of 16 bytes where the tensor allows it.
 #include "device/check.hpp"
-#include "kernels/cuda/divisor.cuh"
-#include "kernels/cuda/elements.cuh"
+#include "kernels/cuda/common/divisor.cuh"
+#include "kernels/cuda/common/elements.cuh"
 #include "kernels/cuda/generate.hpp"
 
 namespace orrery::kernels::cuda {

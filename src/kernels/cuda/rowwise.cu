@@ -5,11 +5,11 @@
 #include <initializer_list>
 
 #include "device/check.hpp"
-#include "kernels/cuda/divisor.cuh"
-#include "kernels/cuda/elements.cuh"
+#include "kernels/cuda/common/divisor.cuh"
+#include "kernels/cuda/common/elements.cuh"
+#include "kernels/cuda/common/state.cuh"
 #include "kernels/cuda/rowwise.hpp"
 #include "kernels/cuda/shapes.hpp"
-#include "kernels/cuda/state.cuh"
 
 namespace orrery::kernels::cuda {
 namespace {

@@ -5,7 +5,7 @@
 #include <type_traits>
 
 #include "device/check.hpp"
-#include "kernels/cuda/elements.cuh"
+#include "kernels/cuda/common/elements.cuh"
 #include "kernels/cuda/verify.hpp"
 #include "orrery/error.hpp"
 

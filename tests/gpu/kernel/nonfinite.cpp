@@ -4,7 +4,7 @@
 #include <limits>
 
 #include "gpu/kernel/on_device.hpp"
-#include "kernels/cuda/attend_backward.hpp"
+#include "kernels/cuda/portable/backward/attend_backward.hpp"
 #include "support/catch.hpp"
 
 namespace orrery::test {

@@ -3,8 +3,8 @@
 #include <vector>
 
 #include "gpu/kernel/on_device.hpp"
-#include "kernels/cuda/attend_backward.hpp"
-#include "kernels/cuda/attend_forward.hpp"
+#include "kernels/cuda/portable/backward/attend_backward.hpp"
+#include "kernels/cuda/portable/forward/attend_forward.hpp"
 #include "support/catch.hpp"
 
 namespace orrery::test {

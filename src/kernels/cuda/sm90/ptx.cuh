@@ -16,7 +16,7 @@
 #include <cstdint>
 #include <type_traits>
 
-#include "kernels/cuda/ptx.cuh"
+#include "kernels/cuda/common/ptx.cuh"
 
 namespace orrery::kernels::cuda::sm90 {
 

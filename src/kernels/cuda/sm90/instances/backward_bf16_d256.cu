@@ -1,4 +1,4 @@
-#include "kernels/cuda/sm90/backward_launch.cuh"
+#include "kernels/cuda/sm90/backward/launch.cuh"
 
 template void orrery::kernels::cuda::sm90::launch_attend_backward<orrery::Dtype::bf16, 256>(const AttendBackward&,
                                                                                             device::StreamHandle);

@@ -1,4 +1,4 @@
-#include "kernels/cuda/sm90/forward_launch.cuh"
+#include "kernels/cuda/sm90/forward/launch.cuh"
 
 template void orrery::kernels::cuda::sm90::launch_attend_forward<orrery::Dtype::bf16, 96>(const AttendForward&,
                                                                                           device::StreamHandle);

@@ -1,5 +1,0 @@
-#include "kernels/cuda/backward_launch.cuh"
-
-template void orrery::kernels::cuda::launch_attend_backward<orrery::Dtype::fp16, 96>(const AttendBackward&,
-                                                                                     device::StreamHandle,
-                                                                                     BackwardTiles);
