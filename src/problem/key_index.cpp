@@ -2,6 +2,8 @@
 
 #include <iterator>
 
+#include "problem/row_index.hpp"
+
 namespace orrery {
 namespace {
 
@@ -10,10 +12,6 @@ constexpr std::size_t kFewSpans = 8;
 
 bool in_order(const Span& a, const Span& b) {
   return a.last() < b.begin;
-}
-
-std::int64_t tokens_below(const Span& span, std::int64_t position) {
-  return std::clamp(ceil_div(position - span.begin, span.stride), std::int64_t{0}, span.count);
 }
 
 // The sum over the queries q of the number of tokens of `keys` below q + offset. Up to one query the number is 0, from
@@ -65,7 +63,7 @@ Wide KeyIndex::count_before(Boundary boundary, const Span& queries) const {
     if (span.begin >= high) {
       if (ordered_) break;
     } else if (boundary.slope == 0 || span.last() < low) {
-      count += Wide{queries.count} * tokens_below(span, low);
+      count += Wide{queries.count} * tokens_before(span, low);
     } else {
       count += tokens_below_rising(span, boundary.offset, queries);
     }

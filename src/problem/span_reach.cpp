@@ -4,6 +4,7 @@
 #include <array>
 
 #include "key_index.hpp"
+#include "problem/row_index.hpp"
 
 namespace orrery {
 namespace {
@@ -126,9 +127,7 @@ std::vector<Range> keys_seen(const Mask& mask, std::span<const Span> queries, st
     const auto in_front = [&](const Range& r) { return r.end <= span.begin; };
     for (auto range = seen.begin() + static_cast<std::ptrdiff_t>(partition_point_from(seen, hint, in_front));
          range != seen.end() && range->begin <= span.last(); ++range) {
-      const auto index_of = [&](std::int64_t position) {
-        return first + std::clamp(ceil_div(position - span.begin, span.stride), std::int64_t{0}, span.count);
-      };
+      const auto index_of = [&](std::int64_t position) { return first + tokens_before(span, position); };
       const Range found{index_of(range->begin), index_of(range->end)};
       if (found.empty()) continue;
       if (!indices.empty() && indices.back().end == found.begin) {

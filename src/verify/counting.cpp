@@ -3,6 +3,7 @@
 // 1 / n over the queries that see it, with alternating signs along every head_dim-th position; prefix sums of these,
 // which take a pass over the sequence, give it for any interval.
 #include <algorithm>
+#include <array>
 #include <cmath>
 #include <limits>
 
@@ -85,10 +86,10 @@ class CountingReference : public Reference {
 
   void add_key(const Sample& s, KeyReferences& keys) const {
     const std::int64_t dim = problem_.head_dim;
-    const Span whole = {0, problem_.seq_len, 1};
+    const RowIndex whole(std::array{Span{0, problem_.seq_len, 1}});
     Doubles grad_value(static_cast<std::size_t>(dim), 0.0);
     double squares = 0, seen = 0;
-    for (const Range& range : rows_seeing(problem_.mask, s.position, {&whole, 1})) {
+    for (const Range& range : rows_seeing(problem_.mask, s.position, whole)) {
       seen += static_cast<double>(range.size());
       squares += at(squares_, range.end - 1) - at(squares_, range.begin - 1);
       // Each of the last head_dim positions ends a run of every head_dim-th, whose signs alternate.

@@ -1,6 +1,7 @@
 #include "verify/nonfinite.hpp"
 
 #include <algorithm>
+#include <array>
 #include <cstring>
 
 #include "verify/rows.hpp"
@@ -65,8 +66,8 @@ bool NonfiniteInputs::reaches_query(const Sample& query, bool backward) const {
 bool NonfiniteInputs::reaches_key(const Sample& key) const {
   if (none_) return false;
   const AttentionProblem& problem = plan_.problem;
-  const Span whole = {0, problem.seq_len, 1};
-  for (const Range& range : rows_seeing(problem.mask, key.position, {&whole, 1})) {
+  const RowIndex whole(std::array{Span{0, problem.seq_len, 1}});
+  for (const Range& range : rows_seeing(problem.mask, key.position, whole)) {
     for (std::int64_t position = range.begin; position < range.end; ++position) {
       for (int head = key.head * problem.group(); head < (key.head + 1) * problem.group(); ++head) {
         if (reaches_query({key.batch, position, head}, true)) return true;

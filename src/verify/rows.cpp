@@ -15,20 +15,6 @@ void append(std::vector<Range>& ranges, Range range) {
   }
 }
 
-// The rows whose positions lie in `positions`.
-void append_rows(std::vector<Range>& rows, Range positions, std::span<const Span> spans) {
-  if (positions.empty()) return;
-  std::int64_t first = 0;  // row of the span's first token
-  for (const Span& s : spans) {
-    const auto before = [&](std::int64_t position) {
-      if (position <= s.begin) return first;
-      return first + std::min((position - s.begin + s.stride - 1) / s.stride, s.count);
-    };
-    append(rows, {before(positions.begin), before(positions.end)});
-    first += s.count;
-  }
-}
-
 // The positions i of [begin, end) with low.at(i) <= key < high.at(i).
 Range between(Range positions, const Boundary& low, const Boundary& high, std::int64_t key) {
   if (low.slope == 1) {
@@ -46,15 +32,15 @@ Range between(Range positions, const Boundary& low, const Boundary& high, std::i
 
 }  // namespace
 
-std::vector<Range> rows_seen(const Mask& mask, std::int64_t query_position, std::span<const Span> spans) {
+std::vector<Range> rows_seen(const Mask& mask, std::int64_t query_position, const RowIndex& shard) {
   std::vector<Range> rows;
   const VisibleKeys visible = mask.visible(query_position);
-  append_rows(rows, visible.sinks, spans);
-  append_rows(rows, visible.keys, spans);
+  append(rows, shard.rows_in(visible.sinks));
+  append(rows, shard.rows_in(visible.keys));
   return rows;
 }
 
-std::vector<Range> rows_seeing(const Mask& mask, std::int64_t key_position, std::span<const Span> spans) {
+std::vector<Range> rows_seeing(const Mask& mask, std::int64_t key_position, const RowIndex& shard) {
   // Only queries of the key's document see it.
   const auto bounds = mask.document_bounds();
   const auto end = std::upper_bound(bounds.begin(), bounds.end(), key_position);
@@ -68,7 +54,7 @@ std::vector<Range> rows_seeing(const Mask& mask, std::int64_t key_position, std:
     for (const Range& range : seen) append(positions, range);
   });
   std::vector<Range> rows;
-  for (const Range& range : positions) append_rows(rows, range, spans);
+  for (const Range& range : positions) append(rows, shard.rows_in(range));
   return rows;
 }
 

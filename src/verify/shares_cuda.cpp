@@ -69,7 +69,7 @@ class CudaShares : public Shares {
       : plan_(plan),
         tensors_(tensors),
         device_{DeviceKind::cuda, device},
-        spans_(plan.layout.shard(rank)),
+        shard_(plan.layout.shard(rank)),
         rows_(static_cast<std::size_t>(plan.problem.batch * plan.problem.heads * plan.layout.tokens(rank))),
         dim_(static_cast<std::size_t>(plan.problem.head_dim)) {
     synchronize(device_);  // the tensors may have been written on other streams
@@ -163,7 +163,7 @@ class CudaShares : public Shares {
     const int group = plan_.problem.group();
     Visited visited;
     for (const Sample& s : samples) {
-      visited.add(s.batch, s.head * group, group, rows_seeing(plan_.problem.mask, s.position, spans_));
+      visited.add(s.batch, s.head * group, group, rows_seeing(plan_.problem.mask, s.position, shard_));
     }
     const device::DeviceGuard guard(device_.index);
     cuda::GradientShares call = {};
@@ -192,7 +192,7 @@ class CudaShares : public Shares {
     const int group = plan_.problem.group();
     Visited visited;
     for (const Sample& s : queries) {
-      visited.add(s.batch, s.head / group, 1, rows_seen(plan_.problem.mask, s.position, spans_));
+      visited.add(s.batch, s.head / group, 1, rows_seen(plan_.problem.mask, s.position, shard_));
     }
     return send(visited);
   }
@@ -212,7 +212,7 @@ class CudaShares : public Shares {
   const Plan& plan_;
   const AttentionTensors& tensors_;
   Device device_;
-  std::vector<Span> spans_;
+  RowIndex shard_;
   std::size_t rows_;  // batch * heads * tokens
   std::size_t dim_;
   DeviceArray<cuda::Visit> visits_{device_};

@@ -33,7 +33,7 @@ class HostShares : public Shares {
   HostShares(const Plan& plan, int rank, const AttentionTensors& tensors)
       : plan_(plan),
         tensors_(tensors),
-        spans_(plan.layout.shard(rank)),
+        shard_(plan.layout.shard(rank)),
         tokens_(plan.layout.tokens(rank)),
         dim_(static_cast<std::size_t>(plan.problem.head_dim)),
         scale_(plan.problem.effective_scale()),
@@ -136,7 +136,7 @@ class HostShares : public Shares {
   // Calls visit(token) for each of the rank's keys that the query at `position` sees.
   template <typename Visit>
   void visit_seen(std::int64_t position, const Visit& visit) const {
-    for (const Range& range : rows_seen(plan_.problem.mask, position, spans_)) {
+    for (const Range& range : rows_seen(plan_.problem.mask, position, shard_)) {
       for (std::int64_t token = range.begin; token < range.end; ++token) visit(token);
     }
   }
@@ -173,7 +173,7 @@ class HostShares : public Shares {
   void grad_key_value_of(const Sample& key, std::span<const double> key_row, std::span<const double> value_row,
                          std::span<double> share) {
     const AttentionProblem& problem = plan_.problem;
-    for (const Range& range : rows_seeing(problem.mask, key.position, spans_)) {
+    for (const Range& range : rows_seeing(problem.mask, key.position, shard_)) {
       for (std::int64_t token = range.begin; token < range.end; ++token) {
         for (int h = key.head * problem.group(); h < (key.head + 1) * problem.group(); ++h) {
           const auto row = static_cast<std::size_t>((key.batch * problem.heads + h) * tokens_ + token);
@@ -197,7 +197,7 @@ class HostShares : public Shares {
 
   const Plan& plan_;
   const AttentionTensors& tensors_;
-  std::vector<Span> spans_;
+  RowIndex shard_;
   std::int64_t tokens_;
   std::size_t dim_;
   double scale_;

@@ -53,8 +53,8 @@ void StepTables::add(std::size_t step, std::span<const Span> query_spans, std::s
   attended.query_spans = queries.offset;
   attended.query_span_count = queries.count;
   for (const KeyRun& run : key_runs(key_spans)) {
-    const Stored keys = store(run.spans);
-    attended.runs.push_back({run.begin, run.tokens, keys.offset, keys.count});
+    const Stored keys = store(run.keys.spans());
+    attended.runs.push_back({run.begin, run.keys.rows(), keys.offset, keys.count});
   }
   if (attended.runs.empty()) attended.runs.push_back({});  // its rows may still be to begin or to finish
 }

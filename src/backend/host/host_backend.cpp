@@ -117,7 +117,7 @@ void HostBackend::run(const Attend& s) {
   if (s.begins) run(Clear{s.state});
   const TensorView key = tensor(s.key_value, 0), value = tensor(s.key_value, 1);
   for (const KeyRun& run : key_runs_[static_cast<std::size_t>(current_)]) {
-    const Slice keys{0, run.begin, run.tokens, 0, s.key_value.heads};
+    const Slice keys{0, run.begin, run.keys.rows(), 0, s.key_value.heads};
     if (!s.mask_free) fill_key_ranges(problem_.mask, s.query_spans, run, key_ranges_);
     kernels::attend_forward({tensor(s.query, 0), rows(key, keys), rows(value, keys), tensor(s.state, 0),
                              tensor(s.state, 1), tensor(s.state, 2), s.mask_free ? nullptr : key_ranges_.data(),
@@ -132,7 +132,7 @@ void HostBackend::run(const AttendBackward& s) {
   const TensorView key = tensor(s.key_value, 0), value = tensor(s.key_value, 1);
   const TensorView grad_key = tensor(s.grad_key_value, 0), grad_value = tensor(s.grad_key_value, 1);
   for (const KeyRun& run : key_runs_[static_cast<std::size_t>(current_)]) {
-    const Slice keys{0, run.begin, run.tokens, 0, s.key_value.heads};
+    const Slice keys{0, run.begin, run.keys.rows(), 0, s.key_value.heads};
     if (!s.mask_free) fill_key_ranges(problem_.mask, s.query_spans, run, key_ranges_);
     kernels::attend_backward(
         {tensor(s.query, 0), tensor(s.grad_output, 0), rows(key, keys), rows(value, keys), tensor(s.output, 1),

@@ -47,13 +47,13 @@ void check_ranges(const orrery::Mask& mask, std::span<const Span> query_spans, c
   const cuda::RangeBounds untouched_tile = {-7, -7, -7, -7, -7, -7};
   std::vector<kernels::KeyRange> rows(expected.size() + 1, untouched);
   std::vector<cuda::RangeBounds> tiles(expected_tiles.size() + 1, untouched_tile);
-  const DeviceArray<cuda::SpanRows> queries{span_rows(query_spans)}, key_spans{span_rows(keys.spans)};
+  const DeviceArray<cuda::SpanRows> queries{span_rows(query_spans)}, key_spans{span_rows(keys.keys.spans())};
   const DeviceArray<cuda::PieceRows> pieces{piece_rows(mask)};
   const DeviceArray<kernels::KeyRange> device_rows{rows};
   const DeviceArray<cuda::RangeBounds> device_tiles{tiles};
   cuda::fill_key_ranges({queries.data(), static_cast<int>(query_spans.size()), query_len, key_spans.data(),
-                         static_cast<int>(keys.spans.size()), pieces.data(), static_cast<int>(piece_rows(mask).size()),
-                         device_rows.data(), device_tiles.data()},
+                         static_cast<int>(keys.keys.spans().size()), pieces.data(),
+                         static_cast<int>(piece_rows(mask).size()), device_rows.data(), device_tiles.data()},
                         nullptr);
   std::copy(expected.begin(), expected.end(), rows.begin());
   std::copy(expected_tiles.begin(), expected_tiles.end(), tiles.begin());
