@@ -1,4 +1,4 @@
-// Backends give steps their effect: on memory (host), on provenance (coverage). A backend is made for one rank's
+// Backends give steps their effect on memory, of hosts or of devices. A backend is made for one rank's
 // program and may run it many times.
 #pragma once
 

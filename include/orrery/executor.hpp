@@ -1,5 +1,5 @@
-// The executor advances one rank through its program on a backend. There is only this one: running, proving and tracing
-// differ in the backend alone.
+// The executor advances one rank through its program on a backend. There is only this one: running and tracing differ
+// in the backend alone. What takes the programs of all ranks in one thread is the walk (executor/walk).
 #pragma once
 
 #include "orrery/backend.hpp"

@@ -5,6 +5,7 @@
 #include "backend/coverage/concurrency.hpp"
 #include "orrery/check.hpp"
 #include "orrery/plan.hpp"
+#include "schedule/builder.hpp"
 #include "schedule/mutate.hpp"
 #include "schedule/orders.hpp"
 #include "schedule/programs_by_hand.hpp"
@@ -44,8 +45,24 @@ test::Programs programs_of(const Plan& plan, Pass pass) {
   return programs;
 }
 
-bool ends(const test::Programs& programs, const test::Order& order) {
-  return test::ends(programs, std::vector<test::Order>(programs.size(), order));
+bool ends(const test::Programs& programs, const Order& order) {
+  return test::ends(programs, std::vector<Order>(programs.size(), order));
+}
+
+bool walks_to_its_end(const test::Programs& programs, const std::vector<Order>& orders) {
+  struct AtOnce final : Walk::Client {
+    Walk walk;
+    const test::Programs& programs;
+    AtOnce(const test::Programs& p, const std::vector<Order>& o) : walk(p, o, *this), programs(p) {}
+    void begin(int rank, int step) override {
+      const Step& s = programs[static_cast<std::size_t>(rank)].steps[static_cast<std::size_t>(step)];
+      if (!std::holds_alternative<Exchange>(s)) walk.done(rank, step);
+    }
+    void meet(const Walk::Message& message) override { walk.done(message); }
+  };
+  AtOnce client(programs, orders);
+  client.walk.advance();
+  return client.walk.complete();
 }
 
 bool deadlocks(const std::vector<Finding>& findings) {
@@ -106,6 +123,43 @@ TEST_CASE("a rank that computes before it sends what the other waits for, on ano
   REQUIRE(findings[1].fault == Fault::deadlock);
 }
 
+TEST_CASE("each order holds back what it says") {
+  // Rank 0 receives first, and sends later what rank 1 needs before it sends.
+  const auto programs_of = [](int lane_of_sending, bool passes_on) {
+    test::Programs programs;
+    for (int rank : {0, 1}) {
+      ProgramBuilder program(Pass::forward, rank, 2);
+      const Slice own = program.all(program.buffer("own", BufferKind::key_value, BufferRole::input, Dtype::fp32, 4, 1));
+      const Slice got =
+          program.all(program.buffer("got", BufferKind::key_value, BufferRole::workspace, Dtype::fp32, 4, 1));
+      if (rank == 0) {
+        program.add(Exchange{{}, {{got, 1}}, 0});
+        if (passes_on) program.add(Exchange{{{got, 1}}, {}, 0});
+        program.add(Exchange{{{own, 1}}, {}, lane_of_sending});
+      } else {
+        const Slice more =
+            program.all(program.buffer("more", BufferKind::key_value, BufferRole::workspace, Dtype::fp32, 4, 1));
+        program.add(Exchange{{}, {{got, 0}}, lane_of_sending});
+        program.add(Exchange{{{got, 0}}, {}, 0});
+        if (passes_on) program.add(Exchange{{}, {{more, 0}}, 0});
+      }
+      programs.push_back(program.program());
+    }
+    return programs;
+  };
+  const auto stuck = [](const test::Programs& programs) {
+    std::string names;
+    for (const Order& order : test::kOrders) {
+      REQUIRE(walks_to_its_end(programs, {order}) == ends(programs, order));
+      if (!ends(programs, order)) names += std::string(names.empty() ? "" : "; ") + order.name;
+    }
+    return names;
+  };
+  REQUIRE(stuck(programs_of(0, false)) == "NCCL, connected; NCCL, connecting; program order");
+  REQUIRE(stuck(programs_of(1, false)) == "NCCL, connecting; program order");
+  REQUIRE(stuck(programs_of(1, true)) == "NCCL, connecting; staged; program order");
+}
+
 TEST_CASE("what comes to its end in program order does so in every order that links choose, and in any mixture") {
   std::mt19937 random(14);
   int end = 0, stuck_somewhere = 0;
@@ -122,11 +176,18 @@ TEST_CASE("what comes to its end in program order does so in every order that li
         });
         if (invalid) continue;
         std::vector<bool> ended;
-        for (const test::Order& order : test::kOrders) ended.push_back(ends(programs, order));
-        std::vector<test::Order> mixed;
+        for (const Order& order : test::kOrders) ended.push_back(ends(programs, order));
+        std::vector<Order> mixed;
         for (std::size_t rank = 0; rank < programs.size(); ++rank) mixed.push_back(test::kOrders[random() % 6]);
         ended.push_back(test::ends(programs, mixed));
         const bool all = std::find(ended.begin(), ended.end(), false) == ended.end();
+        // The walk of the library finds the same of each order.
+        for (std::size_t i = 0; i < std::size(test::kOrders); ++i) {
+          INFO(test::kOrders[i].name);
+          REQUIRE(walks_to_its_end(programs, {test::kOrders[i]}) == ended[i]);
+        }
+        REQUIRE(walks_to_its_end(programs, mixed) == ended.back());
+        REQUIRE(walks_to_its_end(programs, {kProgramOrder}) == !deadlocks(findings));
         INFO(plan.strategy << " " << plan.layout.text() << " " << plan.problem.mask.text() << " mutant " << n);
         REQUIRE((n > 0 || !deadlocks(findings)));
         REQUIRE((deadlocks(findings) || all));

@@ -1,30 +1,19 @@
-// Runs programs without memory, in the orders that links and backends choose, to see which of them come to their end.
+// Runs programs without memory, in the orders that links and backends choose, to see which of them come to their end:
+// without the cleverness of executor/walk, beside which it stands.
 #pragma once
 
 #include <map>
 #include <tuple>
 #include <vector>
 
-#include "executor/hazards.hpp"
+#include "executor/walk.hpp"
 #include "orrery/schedule.hpp"
 
 namespace orrery::test {
 
-// Beside its dependencies, and computation in program order, and exchanges that begin in program order on a lane:
-struct Order {
-  const char* name;
-  bool computation;  // an exchange waits for all earlier computation: host backend; hosts that block where they join
-  bool begun;        // an exchange waits until all earlier ones have begun: the staged link
-  bool met;          // every step waits until all earlier exchanges have met their peers: NCCL, where pairs connect
-  bool lane;         // an exchange waits for the one before it on its lane: NCCL
-};
-inline constexpr Order kOrders[] = {
-    {"lanes free", false, false, false, false},     {"NCCL, connected", false, false, false, true},
-    {"NCCL, connecting", false, false, true, true}, {"host", true, false, false, false},
-    {"staged", true, true, false, false},           {"all of these", true, true, true, true},
-};
+inline constexpr Order kOrders[] = {kLanesFree, kNcclOrder, kNcclConnecting, kHostOrder, kStagedOrder, kProgramOrder};
 
-// Whether all ranks come to their end; ranks may choose different orders.
+// Whether all ranks come to their end, asked of every step again and again; ranks may choose different orders.
 inline bool ends(const std::vector<RankProgram>& programs, const std::vector<Order>& order_of_rank) {
   struct Rank {
     std::vector<char> begun, complete;

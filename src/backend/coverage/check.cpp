@@ -6,7 +6,6 @@
 #include "backend/coverage/coverage_world.hpp"
 #include "backend/coverage/judge.hpp"
 #include "orrery/error.hpp"
-#include "orrery/executor.hpp"
 
 namespace orrery {
 
@@ -42,7 +41,6 @@ std::string to_text(const Finding& f) {
 namespace {
 
 using coverage::Context;
-using coverage::CoverageBackend;
 using coverage::CoverageWorld;
 using coverage::Findings;
 using coverage::Lineage;
@@ -81,14 +79,6 @@ void find_hazards(const std::vector<RankProgram>& programs, Findings& findings) 
   }
 }
 
-bool run_all(CoverageWorld& world, const std::vector<RankProgram>& programs) {
-  for (const RankProgram& program : programs) {
-    CoverageBackend backend(world, program.rank);
-    Executor(program, backend).run();
-  }
-  return world.run();
-}
-
 }  // namespace
 
 std::vector<Finding> check(const AttentionProblem& problem, const Layout& layout,
@@ -109,13 +99,13 @@ std::vector<Finding> check(const AttentionProblem& problem, const Layout& layout
   programs.reserve(forward.size() + backward.size());
   CoverageWorld first(context, forward);
   for (const RankProgram& p : forward) programs.push_back(&p);
-  bool complete = run_all(first, forward);
+  bool complete = first.run();
   for (int rank = 0; complete && rank < world_size; ++rank) judge_results(context, first.rank(rank));
   if (complete && !backward.empty()) {
     CoverageWorld second(context, backward);
     for (const RankProgram& p : backward) programs.push_back(&p);
     for (int rank = 0; rank < world_size; ++rank) second.rank(rank).inherit(first.rank(rank));
-    complete = run_all(second, backward);
+    complete = second.run();
     for (int rank = 0; complete && rank < world_size; ++rank) judge_results(context, second.rank(rank));
   } else if (complete) {
     for (int rank = 0; rank < world_size; ++rank) keep_as_results(context, first.rank(rank));
