@@ -136,6 +136,69 @@ ORRERY_API orrery_status orrery_context_from_mpi(const void* mpi_comm, const orr
 ORRERY_API orrery_status orrery_context_from_nccl(void* nccl_comm, int device, const orrery_context_options* options,
                                                   orrery_context** context, char* message, size_t message_size);
 
+/* A transport of the caller's: what moves bytes between ranks where neither MPI nor NCCL does. docs/transports.md has
+ * the story, with a whole transport over sockets.
+ *
+ * Messages have no names. Between two ranks, on one lane, the n-th message that one posts to send is the n-th that the
+ * other posts to receive, and as long. Lanes do not wait for each other. The lanes of programs are numbered from 0, and
+ * few; the ORRERY_OWN_LANES below them are Orrery's own. */
+enum { ORRERY_OWN_LANES = 2 };
+typedef struct orrery_message {
+  int lane;    /* from -ORRERY_OWN_LANES up */
+  int peer;    /* never the rank itself */
+  int receive; /* 0: it is sent */
+  void* data;
+  size_t bytes; /* may be 0; such a message moves like any other */
+} orrery_message;
+
+/* Functions are called by one thread at a time, not always the same, and return at once: nothing waits for a peer. They
+ * return ORRERY_OK; or a status, ORRERY_PEER for what befell another rank, with what happened written to `text`, of
+ * `text_size` bytes with the terminating zero. The world is then good for nothing but destroying. What they may not do:
+ * call Orrery, throw, or jump out. */
+typedef struct orrery_transport {
+  size_t struct_size;
+  void* user; /* handed to all functions */
+  int rank, world_size;
+  const char* name; /* for reports; NULL: "transport" */
+  const char* host; /* ranks of equal texts share a node; NULL: the name of this host */
+  /* Messages that are posted again and again, as a whole or in parts: `*prepared` stands for them. Local: no rank needs
+   * to call it together with another. Their memory outlives `*prepared`; the array does not outlive the call. */
+  orrery_status (*prepare)(void* user, const orrery_message* messages, int count, void** prepared, char* text,
+                           size_t text_size);
+  /* Posts these of them, by number, in this order. None is under way. At any time only one `prepared` of a context has
+   * messages under way. */
+  orrery_status (*post)(void* user, void* prepared, const int* numbers, int count, char* text, size_t text_size);
+  /* Moves on what is under way. Writes the numbers of those that have become complete since, and how many; there is
+   * room for all. A message that was sent is complete when its memory may be overwritten. Messages of one lane may
+   * become complete in their order. */
+  orrery_status (*poll)(void* user, void* prepared, int* complete, int* count, char* text, size_t text_size);
+  /* Afterwards nothing touches the memory of these messages, even of those under way. */
+  void (*release)(void* user, void* prepared);
+  /* This rank cannot go on: the others' waits for it should end at once. Perhaps while another function has not
+   * returned. NULL: they find out by their deadlines. */
+  void (*abort)(void* user, orrery_status status, const char* message);
+  /* The last call: the context is destroyed. May be NULL. */
+  void (*close)(void* user);
+} orrery_transport;
+#define ORRERY_TRANSPORT_INIT \
+  { sizeof(orrery_transport), NULL, 0, 1, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL }
+
+/* Collective over the transport's ranks. The structure and its texts are copied. Where it succeeds, the context closes
+ * the transport; where it fails, the transport stays the caller's, and nothing is prepared or under way any more. Of
+ * device_link, "auto", "nccl" and the transport's name are taken; the latter stages what moves between devices through
+ * host memory. */
+ORRERY_API orrery_status orrery_context_from_transport(const orrery_transport* transport,
+                                                       const orrery_context_options* options, orrery_context** context,
+                                                       char* message, size_t message_size);
+
+/* What every world must do, case by case, for whoever brings a transport. Text: a line each, the name of a case, "good"
+ * or "fails", and what it shows. */
+ORRERY_API int64_t orrery_conformance_cases(char* text, size_t text_size);
+/* Collective: a case, or with NULL all that leave the world good. ORRERY_BUG tells what was expected and what was met.
+ * In a case that "fails", rank 1 goes wrong on purpose: it takes the context's timeout and some seconds more, after
+ * which the context is good for nothing but destroying. */
+ORRERY_API orrery_status orrery_context_conform(orrery_context* context, const char* name);
+
 /* The last user of a context to be destroyed closes its rank: the others are told that it will come to nothing more. */
 ORRERY_API void orrery_context_destroy(orrery_context* context);
 /* Of the last call that failed on this context, or on an attention of it; "" when none has. Valid until the next call.
@@ -186,6 +249,8 @@ typedef struct orrery_plan_options {
 #define ORRERY_PLAN_OPTIONS_INIT \
   { sizeof(orrery_plan_options), NULL, NULL, 0, 1, 0, 0, 0.0 }
 
+/* Text: the strategies that a plan may name, a line each, the name and what it does. */
+ORRERY_API int64_t orrery_strategies(char* text, size_t text_size);
 /* For the context's world. Local; the same arguments give the same plan on every rank. */
 ORRERY_API orrery_status orrery_plan_create(orrery_context* context, const orrery_problem* problem,
                                             const orrery_plan_options* options, orrery_plan** plan);

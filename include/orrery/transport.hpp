@@ -52,7 +52,7 @@ struct TransportMessage {
 // time at most one set of a world has messages under way.
 class PreparedMessages {
  public:
-  // Afterwards nothing touches the memory of its messages, even of those that are under way.
+  // Afterwards nothing touches the memory of its messages, even of those under way; but see Transport::lets_go.
   virtual ~PreparedMessages() = default;
 
   // Posts these together, in this order. None of them is under way. Returns at once; allocates nothing.
@@ -74,6 +74,9 @@ class Transport {
   virtual std::string host() const;
   // Whether regions may be anything. Those that are not contiguous are else packed before they get here.
   virtual bool takes_strided_regions() const { return false; }
+  // False where what is under way when its set is destroyed may still be written to, as by MPI. Its memory is then
+  // given up where it is Orrery's own.
+  virtual bool lets_go() const { return true; }
   // Local: no rank needs to call it together with another. Regions outlive what is returned.
   virtual std::unique_ptr<PreparedMessages> prepare(std::vector<TransportMessage> messages) = 0;
   // This rank cannot go on. The others' waits for it should end at once, and end anyway by their deadlines. Called at

@@ -6,6 +6,7 @@
 
 #include "c_api/handles.hpp"
 #include "orrery/check.hpp"
+#include "orrery/strategy.hpp"
 
 using namespace orrery;
 using namespace orrery::c_api;
@@ -64,6 +65,14 @@ Pass pass_in(const Plan& plan, orrery_pass pass) {
 }
 
 }  // namespace
+
+int64_t orrery_strategies(char* text, size_t text_size) {
+  return guarded_number(ToNobody{}, [&] {
+    std::string lines;
+    for (const Strategy& each : strategies()) lines += concat(each.name, ' ', each.summary, '\n');
+    return give(lines, text, text_size);
+  });
+}
 
 orrery_status orrery_plan_create(orrery_context* context, const orrery_problem* problem,
                                  const orrery_plan_options* options, orrery_plan** plan) {

@@ -39,6 +39,16 @@ class ContextOptions(Versioned):
     DEFAULTS = {"timeout_seconds": 300.0}
 
 
+class Message(Structure):
+    _fields_ = [("lane", c_int), ("peer", c_int), ("receive", c_int), ("data", c_void_p), ("bytes", c_size_t)]
+
+
+class Transport(Versioned):
+    _fields_ = [("struct_size", c_size_t), ("user", c_void_p), ("rank", c_int), ("world_size", c_int), ("name", c_char_p),
+                ("host", c_char_p)] + [(name, c_void_p) for name in ("prepare", "post", "poll", "release", "abort", "close")]
+    DEFAULTS = {"world_size": 1}
+
+
 class Interruptible:
     """Lets Ctrl-C end a call that waits for other ranks. Python notes a signal at once, but runs its handler between two
     of its own instructions, of which a call has none. The hook has some: the handler runs there, on the main thread, and
@@ -119,6 +129,7 @@ class Verification(Versioned):
 
 
 STRUCTURES = {"orrery_device": Device, "orrery_device_info": DeviceInfo, "orrery_context_options": ContextOptions,
+              "orrery_message": Message, "orrery_transport": Transport,
               "orrery_problem": Problem, "orrery_plan_options": PlanOptions, "orrery_cost": Cost,
               "orrery_tensor": Tensor, "orrery_tensors": Tensors, "orrery_attention_options": AttentionOptions,
               "orrery_timeline": Timeline, "orrery_verify_options": VerifyOptions,

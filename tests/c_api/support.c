@@ -134,13 +134,17 @@ static void check_timeline(orrery_context* context, orrery_attention* attention,
 }
 
 void run_attention(orrery_context* context, const orrery_problem* problem, orrery_device device) {
+  run_strategy(context, problem, "ring", device);
+}
+
+void run_strategy(orrery_context* context, const orrery_problem* problem, const char* strategy, orrery_device device) {
   orrery_plan_options plan_options = ORRERY_PLAN_OPTIONS_INIT;
   plan_options.backward = 1;
-  plan_options.strategy = "ring";
+  plan_options.strategy = strategy;
   orrery_plan* plan = NULL;
   CHECK_OK(context, orrery_plan_create(context, problem, &plan_options, &plan));
   CHECK(orrery_plan_world_size(plan) == orrery_context_world_size(context));
-  CHECK(strcmp(orrery_plan_strategy(plan), "ring") == 0);
+  CHECK(strcmp(orrery_plan_strategy(plan), strategy) == 0);
   int64_t findings = -1;
   CHECK(orrery_plan_check(plan, 0, &findings, NULL, 0) == 0);
   CHECK(findings == 0);

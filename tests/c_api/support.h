@@ -45,6 +45,7 @@ void shard_make(shard* s, orrery_context* context, const orrery_plan* plan, cons
 void shard_free(shard* s);
 
 /* Plans, proves, runs both passes, verifies every row, and looks at the timeline. */
-void run_attention(orrery_context* context, const orrery_problem* problem, orrery_device device);
+void run_strategy(orrery_context* context, const orrery_problem* problem, const char* strategy, orrery_device device);
+void run_attention(orrery_context* context, const orrery_problem* problem, orrery_device device); /* ring */
 
 #endif

@@ -17,7 +17,7 @@ SECONDS = 120  # no command takes longer
 PROGRAM_IN_DOCS = "build/release/orrery"
 LONG = ["--suite"]
 
-SHOWN = {"docs/c-api.md": ["tests/consumer/project/main.c"]}  # page -> files that it shows, whole
+SHOWN = {"docs/c-api.md": ["tests/consumer/project/main.c"], "docs/transports.md": ["tests/c_api/sockets.c"]}  # page -> files that it shows, whole
 
 FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 LINK = re.compile(r"\]\(([^)#\s]*)(#[^)]*)?\)")

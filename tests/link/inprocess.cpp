@@ -8,6 +8,7 @@
 #include "link/deadline.hpp"
 #include "link/figures.hpp"
 #include "link/traffic.hpp"
+#include "orrery/conformance.hpp"
 #include "support/catch.hpp"
 
 namespace orrery::test {
@@ -37,8 +38,37 @@ TEST_CASE("ranks that are threads conform") {
   const int world_size = GENERATE(1, 2, 3, 4, 5, 6, 7, 8, 9, 16, 64);
   run_in_process(world_size, {}, [&](World& world) {
     expect(world.world_size() == world_size && world.link_name() == "inprocess", "the world that was asked for");
-    conform(world);
+    conform_and_allocate_nothing(world);
   });
+}
+
+TEST_CASE("ranks that are threads find out when one of them goes wrong") {
+  std::mutex mutex;
+  std::string complaints;
+  int cases = 0;
+  {
+    std::vector<std::jthread> worlds;  // all at once, for each waits for its deadline
+    for (const ConformanceCase& each : conformance_cases()) {
+      if (!each.fails) continue;
+      ++cases;
+      worlds.emplace_back([&, name = each.name] {
+        const auto conforms = [&](World& world) {
+          try {
+            orrery::conform(world, name);
+          } catch (const Error& error) {
+            const std::lock_guard lock(mutex);
+            complaints += concat("rank ", world.rank(), ": ", error.what(), '\n');
+          }
+        };
+        try {
+          run_in_process(3, {1.5}, conforms);
+        } catch (const Error&) {  // what failed the world, on purpose
+        }
+      });
+    }
+  }
+  CHECK(complaints.empty());
+  CHECK(cases == 5);
 }
 
 TEST_CASE("every rank has its own number and runs once") {

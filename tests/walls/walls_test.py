@@ -49,7 +49,7 @@ HEADERS = {
     "strategy": ["strategy"],
     "plan": ["plan"],
     "executor": ["trace", "backend", "executor"],
-    "link": ["launcher", "transport", "world"],
+    "link": ["conformance", "launcher", "transport", "world"],
     "backend/coverage": ["check"],
     "io": ["io", "generate", "output_file"],
     "machine": ["env", "machine"],

@@ -24,6 +24,7 @@ class MpiTransport final : public Transport {
   int world_size() const override { return world_size_; }
   std::string name() const override { return "mpi"; }
   bool takes_strided_regions() const override { return true; }
+  bool lets_go() const override { return false; }
   std::unique_ptr<PreparedMessages> prepare(std::vector<TransportMessage> messages) override;
   // Prints the message, ends every rank of the job with the code, and does not return.
   void abort(ErrorCode code, std::string_view message) noexcept override;

@@ -88,6 +88,7 @@ struct Gather::Round {
 Gather::Gather(Transport& transport, const Interrupted* interrupted)
     : transport_(transport), rank_(transport.rank()), world_size_(transport.world_size()), interrupted_(interrupted) {}
 Gather::~Gather() {
+  if (transport_.lets_go()) return;
   for (std::unique_ptr<Round>& round : abandoned_) static_cast<void>(round.release());
 }
 

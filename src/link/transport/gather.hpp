@@ -30,7 +30,7 @@ class Gather {
   Transport& transport_;
   int rank_, world_size_;
   const Interrupted* interrupted_;
-  // Rounds that were not finished: the transport may still write to their memory, so it is kept.
+  // Rounds that were not finished: the transport may still write to their memory.
   std::vector<std::unique_ptr<Round>> abandoned_;
 };
 

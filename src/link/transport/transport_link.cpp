@@ -45,7 +45,8 @@ class TransportSession final : public LinkSession {
 
 TransportSession::~TransportSession() {
   end_run();
-  if (stuck_) static_cast<void>(transfers_.release());  // the thread may still use them, until the process is aborted
+  // The thread, or the transport, may still use them, until the process is aborted.
+  if (stuck_ || (transfers_->in_flight() && !link_.lets_go())) static_cast<void>(transfers_.release());
 }
 
 void TransportSession::begin_run(const RunName& run) {

@@ -19,6 +19,7 @@ class TransportLink final : public Link {
 
   ProgressThread& thread() { return thread_; }
   const Interrupted* interrupted() const { return interrupted_; }
+  bool lets_go() const { return transport_.lets_go(); }
   // A run was abandoned, and messages of it may still be under way.
   bool broken() const { return broken_; }
   void set_broken() { broken_ = true; }
