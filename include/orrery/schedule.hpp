@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "orrery/mask.hpp"
+#include "orrery/operations.hpp"
 #include "orrery/problem.hpp"
 #include "orrery/tensor.hpp"
 
@@ -17,20 +18,6 @@ namespace orrery {
 
 enum class Pass { forward, backward };
 std::string_view to_string(Pass pass);
-
-// What a buffer holds, row by row; a row is one (token, head). Shapes are [batch, tokens, heads, width].
-enum class BufferKind {
-  query,           // q: head_dim
-  key_value,       // k and v: head_dim each
-  state,           // fp32: accumulator (head_dim), running max, running sum
-  output,          // out: head_dim; lse: fp32
-  grad_output,     // do: head_dim
-  delta,           // fp32: rowsum(do * out)
-  grad_query,      // dq: head_dim
-  grad_key_value,  // dk and dv: head_dim each
-  scan,            // fp32: a head_dim x head_dim matrix and its decay (head_dim)
-};
-std::string_view to_string(BufferKind kind);
 
 // Who owns a buffer's memory, and how long it lives.
 enum class BufferRole {
@@ -55,25 +42,35 @@ enum class Scan {
 };
 std::string_view to_string(Scan scan);
 
+// What the rows of a buffer are rows of.
+enum class RowSpace {
+  sequence,    // tokens of the sequence, as the layout shares them out
+  entries,     // of a memory that stands for the sequence, or for parts of it
+  parameters,  // learned numbers, the same on every rank
+};
+std::string_view to_string(RowSpace space);
+
 struct Buffer {
   std::string name;
   BufferKind kind = BufferKind::query;
   BufferRole role = BufferRole::workspace;
-  Dtype dtype = Dtype::fp32;  // of the head_dim-wide tensors of a query, key_value, output or gradient buffer
+  Dtype dtype = Dtype::fp32;  // of the components that are not fp32 in any case
   std::int64_t tokens = 0;
   int heads = 0;
+  std::int64_t width = 0;              // columns of a row; of attention: head_dim
   RowOrder order = RowOrder::by_head;  // of the plan's own; a caller's has the strides it has
   Scan scan = Scan::own;               // of a caller's scan
+  RowSpace space = RowSpace::sequence;
 };
 
-// One tensor of a buffer.
+// The tensors of a buffer, in the order of its kind's row (orrery/operations.hpp).
 struct Component {
   std::string_view name;
   Dtype dtype;
   std::int64_t width;
 };
-std::vector<Component> components(const Buffer& buffer, int head_dim);
-// Bytes of `tokens` x `heads` rows of a buffer, over all its components and the whole batch.
+std::vector<Component> components(const Buffer& buffer);
+// Bytes of one row of a buffer, over all its components and the whole batch.
 std::int64_t row_bytes(const Buffer& buffer, const AttentionProblem& problem);
 
 // Rows [token_begin, +tokens) of heads [head_begin, +heads) of a buffer; always the whole batch.
@@ -102,51 +99,45 @@ struct Exchange {
   RowOrder order = RowOrder::by_head;
 };
 
-// Folds a key-value block into the running state of some queries. The spans say which positions the rows of the slices
-// are; the mask is evaluated on them. `mask_free` claims that every query sees every key.
-struct Attend {
-  Slice query, key_value, state;
+// What attends, in either pass: queries with keys. The spans say which positions the rows of the slices are; the mask
+// is evaluated on them. `mask_free` claims that every query sees every key.
+struct Attending {
+  Slice query, key_value;
+  Slice owned;  // what no other step adds to meanwhile: the queries' state forward, the gradients of the keys backward
   std::vector<Span> query_spans, key_spans;
   bool mask_free = false;
+  int mask = 0;  // which of the program's (mask_of() below)
   // Of a fused program (fuse() below).
-  bool begins = false;  // clears the state first, which need hold nothing yet
-  Slice output = {};    // when given: normalizes the state into it last, which then holds nothing any more
+  bool begins = false;  // clears the owned rows first, which need hold nothing yet
+  Slice results = {};  // when given: normalizes or copies the owned rows into it last, which then hold nothing any more
 };
+
+// Folds a key-value block into the running state of some queries.
+struct Attend : Attending {};
 
 // Adds one block's share to dq, dk and dv, from the final lse (in `output`) and delta.
-struct AttendBackward {
-  Slice query, key_value, grad_output, output, delta, grad_query, grad_key_value;
-  std::vector<Span> query_spans, key_spans;
-  bool mask_free = false;
-  // Of a fused program.
-  bool begins = false;  // clears grad_key_value first
-  Slice result = {};    // when given: copies grad_key_value into it last, which then holds nothing any more
+struct AttendBackward : Attending {
+  Slice grad_output, output, delta, grad_query;
 };
 
-struct Clear {  // the neutral element: an empty state, a zero gradient, the identity of a scan
-  Slice into;
-};
-struct Merge {  // into = the state of both key sets; commutative
-  Slice into, from;
-};
-struct Add {  // into += from: gradients
-  Slice into, from;
-};
-struct Compose {  // into = into o earlier: scan states; ordered
-  Slice into, earlier;
-};
-struct Copy {  // same kind, other place or dtype
-  Slice into, from;
-};
-struct Normalize {  // output = state, divided by its sum, with lse
-  Slice into, state;
-};
-struct Delta {  // delta = rowsum(out * do)
-  Slice into, output, grad_output;
-  Slice cleared = {};  // of a fused program, when given: a gradient of the queries that it clears in the same pass
+// Any other computation: an operation on its operands, which stand in the order of its row. Optional ones need not be
+// given.
+struct Apply {
+  Operation operation;
+  Slice operands[kMostOperands] = {};
+
+  // By name.
+  const Slice& at(std::string_view operand) const;
+  Slice& at(std::string_view operand);
 };
 
-using Step = std::variant<Exchange, Attend, AttendBackward, Clear, Merge, Add, Compose, Copy, Normalize, Delta>;
+using Step = std::variant<Exchange, Attend, AttendBackward, Apply>;
+
+// The step as what attends, or as that operation; null for other steps.
+const Attending* attending(const Step& step);
+Attending* attending(Step& step);
+const Apply* applying(const Step& step, Operation operation);
+Apply* applying(Step& step, Operation operation);
 
 struct RankProgram {
   Pass pass = Pass::forward;
@@ -155,11 +146,15 @@ struct RankProgram {
   int lanes = 1;  // that exchanges may name: 0 to lanes - 1; the same on all ranks, whether each uses them or not
   std::vector<Buffer> buffers;
   std::vector<Step> steps;
+  std::vector<Mask> masks;  // beside the problem's, of the same length
 
   int find(std::string_view name) const;  // index of a buffer, or -1
 };
 
-enum class AccessMode { read, write, update };  // update reads what it writes
+// A mask by the index by which an attend names it: 0 is the problem's, which no program copies, and 1 + i is masks[i].
+inline const Mask& mask_of(const RankProgram& program, const AttentionProblem& problem, int index) {
+  return index == 0 ? problem.mask : program.masks[static_cast<std::size_t>(index) - 1];
+}
 
 struct Access {
   Slice slice;
@@ -169,12 +164,12 @@ struct Access {
 template <typename Visit>
 void for_each_access(const Step& step, const Visit& visit);
 
-// "attend", "exchange", ...
+// "attend", "exchange", or the name of the operation.
 std::string_view name_of(const Step& step);
 
 // Faults of one rank's program that need no other rank to see: slices out of bounds or of the wrong kind, spans that do
-// not match their slices, peers that do not exist, transfers that overlap inside an exchange, inputs written, lanes
-// that the program does not state. Throws ErrorCode::bug naming rank and step.
+// not match their slices, masks and peers that do not exist, transfers that overlap inside an exchange, inputs written,
+// lanes that the program does not state. Throws ErrorCode::bug naming rank and step.
 void validate(const RankProgram& program, const AttentionProblem& problem);
 
 // The same program with fewer steps, each of which does more. A program clears what it adds to, adds block after block,
@@ -214,8 +209,7 @@ void for_each_access(const Step& step, const Visit& visit) {
     void operator()(const Attend& s) const {
       visit(Access{s.query, kRead});
       visit(Access{s.key_value, kRead});
-      visit(Access{s.state, s.begins ? kWrite : kUpdate});
-      if (s.output.given()) visit(Access{s.output, kWrite});
+      owned(s);
     }
     void operator()(const AttendBackward& s) const {
       visit(Access{s.query, kRead});
@@ -224,24 +218,17 @@ void for_each_access(const Step& step, const Visit& visit) {
       visit(Access{s.output, kRead});
       visit(Access{s.delta, kRead});
       visit(Access{s.grad_query, kUpdate});
-      visit(Access{s.grad_key_value, s.begins ? kWrite : kUpdate});
-      if (s.result.given()) visit(Access{s.result, kWrite});
+      owned(s);
     }
-    void operator()(const Clear& s) const { visit(Access{s.into, kWrite}); }
-    void operator()(const Merge& s) const { pair(s.into, kUpdate, s.from); }
-    void operator()(const Add& s) const { pair(s.into, kUpdate, s.from); }
-    void operator()(const Compose& s) const { pair(s.into, kUpdate, s.earlier); }
-    void operator()(const Copy& s) const { pair(s.into, kWrite, s.from); }
-    void operator()(const Normalize& s) const { pair(s.into, kWrite, s.state); }
-    void operator()(const Delta& s) const {
-      visit(Access{s.output, kRead});
-      visit(Access{s.grad_output, kRead});
-      visit(Access{s.into, kWrite});
-      if (s.cleared.given()) visit(Access{s.cleared, kWrite});
+    void owned(const Attending& s) const {
+      visit(Access{s.owned, s.begins ? kWrite : kUpdate});
+      if (s.results.given()) visit(Access{s.results, kWrite});
     }
-    void pair(const Slice& into, AccessMode mode, const Slice& from) const {
-      visit(Access{from, kRead});
-      visit(Access{into, mode});
+    void operator()(const Apply& s) const {
+      const auto operands = row_of(s.operation).operands();
+      for (std::size_t i = 0; i < operands.size(); ++i) {
+        if (s.operands[i].given() || !operands[i].optional) visit(Access{s.operands[i], mode_of(operands[i].use)});
+      }
     }
   };
   std::visit(Visitor{visit}, step);

@@ -83,7 +83,7 @@ void check_tensors(const AttentionProblem& problem, std::span<const RankProgram*
     for (const Buffer& buffer : program->buffers) {
       if (buffer.role != BufferRole::input && buffer.role != BufferRole::output) continue;
       const BufferMemory given = callers(buffer, tensors);
-      const auto parts = components(buffer, problem.head_dim);
+      const auto parts = components(buffer);
       for (std::size_t c = 0; c < parts.size(); ++c) {
         const std::string_view name = parts[c].name;
         const bool written = buffer.role == BufferRole::output;

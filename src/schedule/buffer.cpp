@@ -8,30 +8,6 @@ std::string_view to_string(Pass pass) {
   return pass == Pass::forward ? "forward" : "backward";
 }
 
-std::string_view to_string(BufferKind kind) {
-  switch (kind) {
-    case BufferKind::query:
-      return "query";
-    case BufferKind::key_value:
-      return "key_value";
-    case BufferKind::state:
-      return "state";
-    case BufferKind::output:
-      return "output";
-    case BufferKind::grad_output:
-      return "grad_output";
-    case BufferKind::delta:
-      return "delta";
-    case BufferKind::grad_query:
-      return "grad_query";
-    case BufferKind::grad_key_value:
-      return "grad_key_value";
-    case BufferKind::scan:
-      return "scan";
-  }
-  return "?";
-}
-
 std::string_view to_string(Scan scan) {
   switch (scan) {
     case Scan::own:
@@ -48,35 +24,46 @@ std::string_view to_string(Scan scan) {
   return "?";
 }
 
-std::vector<Component> components(const Buffer& buffer, int head_dim) {
-  const std::int64_t d = head_dim;
-  switch (buffer.kind) {
-    case BufferKind::query:
-      return {{"query", buffer.dtype, d}};
-    case BufferKind::key_value:
-      return {{"key", buffer.dtype, d}, {"value", buffer.dtype, d}};
-    case BufferKind::state:
-      return {{"accumulator", Dtype::fp32, d}, {"row_max", Dtype::fp32, 1}, {"row_sum", Dtype::fp32, 1}};
-    case BufferKind::output:
-      return {{"out", buffer.dtype, d}, {"lse", Dtype::fp32, 1}};
-    case BufferKind::grad_output:
-      return {{"grad_out", buffer.dtype, d}};
-    case BufferKind::delta:
-      return {{"delta", Dtype::fp32, 1}};
-    case BufferKind::grad_query:
-      return {{"grad_query", buffer.dtype, d}};
-    case BufferKind::grad_key_value:
-      return {{"grad_key", buffer.dtype, d}, {"grad_value", buffer.dtype, d}};
-    case BufferKind::scan:
-      return {{"matrix", Dtype::fp32, d * d}, {"decay", Dtype::fp32, d}};
+std::string_view to_string(RowSpace space) {
+  switch (space) {
+    case RowSpace::sequence:
+      return "sequence";
+    case RowSpace::entries:
+      return "entries";
+    case RowSpace::parameters:
+      return "parameters";
   }
-  return {};
+  return "?";
+}
+
+namespace {
+
+std::int64_t columns(const Buffer& buffer, Columns columns) {
+  switch (columns) {
+    case Columns::one:
+      return 1;
+    case Columns::width:
+      return buffer.width;
+    case Columns::square:
+      return buffer.width * buffer.width;
+  }
+  return 0;
+}
+
+}  // namespace
+
+std::vector<Component> components(const Buffer& buffer) {
+  std::vector<Component> list;
+  for (const ComponentRow& row : row_of(buffer.kind).components()) {
+    list.push_back({row.name, row.fp32 ? Dtype::fp32 : buffer.dtype, columns(buffer, row.columns)});
+  }
+  return list;
 }
 
 std::int64_t row_bytes(const Buffer& buffer, const AttentionProblem& problem) {
   std::int64_t bytes = 0;
-  for (const Component& c : components(buffer, problem.head_dim)) {
-    bytes += c.width * static_cast<std::int64_t>(size_of(c.dtype));
+  for (const ComponentRow& row : row_of(buffer.kind).components()) {
+    bytes += columns(buffer, row.columns) * static_cast<std::int64_t>(size_of(row.fp32 ? Dtype::fp32 : buffer.dtype));
   }
   return bytes * problem.batch;
 }

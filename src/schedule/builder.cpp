@@ -1,12 +1,13 @@
 #include "schedule/builder.hpp"
 
+#include <algorithm>
 #include <utility>
 
 #include "orrery/error.hpp"
 
 namespace orrery {
 
-ProgramBuilder::ProgramBuilder(Pass pass, int rank, int world_size, int lanes) {
+ProgramBuilder::ProgramBuilder(Pass pass, int rank, int world_size, std::int64_t width, int lanes) : width_(width) {
   program_.pass = pass;
   program_.rank = rank;
   program_.world_size = world_size;
@@ -15,8 +16,12 @@ ProgramBuilder::ProgramBuilder(Pass pass, int rank, int world_size, int lanes) {
 
 int ProgramBuilder::buffer(std::string name, BufferKind kind, BufferRole role, Dtype dtype, std::int64_t tokens,
                            int heads, RowOrder order, Scan scan) {
-  ORRERY_CHECK(program_.find(name) < 0, "two buffers are called ", name);
-  program_.buffers.push_back({std::move(name), kind, role, dtype, tokens, heads, order, scan});
+  return buffer({std::move(name), kind, role, dtype, tokens, heads, width_, order, scan, RowSpace::sequence});
+}
+
+int ProgramBuilder::buffer(Buffer buffer) {
+  ORRERY_CHECK(program_.find(buffer.name) < 0, "two buffers are called ", buffer.name);
+  program_.buffers.push_back(std::move(buffer));
   return static_cast<int>(program_.buffers.size()) - 1;
 }
 
@@ -50,6 +55,18 @@ void ProgramBuilder::add(Step step) {
     if (empty) return;
   }
   program_.steps.push_back(std::move(step));
+}
+
+void ProgramBuilder::apply(Operation operation, std::initializer_list<Slice> operands) {
+  ORRERY_CHECK(operands.size() <= kMostOperands, operands.size(), " operands of ", to_string(operation));
+  Apply apply{operation};
+  std::copy(operands.begin(), operands.end(), apply.operands);
+  add(apply);
+}
+
+int ProgramBuilder::mask(Mask mask) {
+  program_.masks.push_back(std::move(mask));
+  return static_cast<int>(program_.masks.size());
 }
 
 }  // namespace orrery

@@ -17,18 +17,13 @@ ProgramCost cost(const RankProgram& program, const AttentionProblem& problem) {
     }
     return bytes;
   };
-  const auto pairs_of = [&](const auto& attend) {
-    return pairs(problem.mask, attend.query_spans, attend.key_spans) * attend.query.heads;
-  };
   for (const Step& step : program.steps) {
     if (const auto* exchange = std::get_if<Exchange>(&step)) {
       total.rounds += 1;
       total.bytes_sent += bytes_of(exchange->sends);
       total.bytes_received += bytes_of(exchange->receives);
-    } else if (const auto* forward = std::get_if<Attend>(&step)) {
-      total.pairs += pairs_of(*forward);
-    } else if (const auto* backward = std::get_if<AttendBackward>(&step)) {
-      total.pairs += pairs_of(*backward);
+    } else if (const Attending* s = attending(step)) {
+      total.pairs += pairs(mask_of(program, problem, s->mask), s->query_spans, s->key_spans) * s->query.heads;
     }
   }
   return total;

@@ -24,13 +24,6 @@ bool touches(const Step& step, const Slice& slice) {
   return found;
 }
 
-// The rows that an attend alone adds to while it runs; null for other steps.
-const Slice* owned_rows(const Step& step) {
-  if (const auto* attend = std::get_if<Attend>(&step)) return &attend->state;
-  if (const auto* attend = std::get_if<AttendBackward>(&step)) return &attend->grad_key_value;
-  return nullptr;
-}
-
 const Step& step_of(const RankProgram& program, int i) {
   return program.steps[static_cast<std::size_t>(i)];
 }
@@ -42,25 +35,25 @@ std::vector<int> cover(const RankProgram& program, const Slice& rows, const std:
   std::int64_t covered = 0;
   for (int i : steps) {
     const Step& step = step_of(program, i);
-    const Slice* const owned = owned_rows(step);
+    const Attending* const attend = attending(step);
     bool fits = true, fresh = false;
     for_each_access(step, [&](const Access& access) {
       const Slice& touched = access.slice;
       if (!overlap(touched, rows)) return;
       bool met = false;
       for (int other : found) {
-        const Slice& taken = *owned_rows(step_of(program, other));
+        const Slice& taken = attending(step_of(program, other))->owned;
         met = met || contains(taken, touched);
         fits = fits && (contains(taken, touched) || !overlap(taken, touched));  // or half of it is new
       }
       if (met) return;
-      fits = fits && owned != nullptr && *owned == touched && contains(rows, touched);
+      fits = fits && attend != nullptr && attend->owned == touched && contains(rows, touched);
       fresh = true;
     });
     if (!fits) return {};
     if (!fresh) continue;
     found.push_back(i);
-    covered += area(*owned);
+    covered += area(attend->owned);
     if (covered == area(rows)) return found;
   }
   return {};
@@ -89,9 +82,11 @@ class Fusion {
   RankProgram run() && {
     for (int i = 0; i < count_; ++i) {
       const Step& step = step_of(program_, i);
-      if (const auto* clear = std::get_if<Clear>(&step)) begin(i, clear->into);
-      if (const auto* normalize = std::get_if<Normalize>(&step)) finish(i, normalize->into, normalize->state);
-      if (const auto* copy = std::get_if<Copy>(&step)) finish(i, copy->into, copy->from);
+      if (const Apply* clear = applying(step, Operation::clear)) begin(i, clear->at("into"));
+      if (const Apply* normalize = applying(step, Operation::normalize)) {
+        finish(i, normalize->at("into"), normalize->at("state"));
+      }
+      if (const Apply* copy = applying(step, Operation::copy)) finish(i, copy->at("into"), copy->at("from"));
     }
     std::vector<Step> steps;
     for (int i = 0; i < count_; ++i) {
@@ -109,10 +104,7 @@ class Fusion {
   // Step `i` clears `rows`.
   void begin(int i, const Slice& rows) {
     const std::vector<int> firsts = cover(program_, rows, indices(i + 1, count_, 1));
-    for (int attend : firsts) {
-      if (auto* forward = std::get_if<Attend>(&fused(attend))) forward->begins = true;
-      if (auto* backward = std::get_if<AttendBackward>(&fused(attend))) backward->begins = true;
-    }
+    for (int first : firsts) attending(fused(first))->begins = true;
     if (!firsts.empty() || delta_clears(i, rows)) leave_out(i);
   }
 
@@ -121,11 +113,11 @@ class Fusion {
     const Buffer& buffer = program_.buffers[static_cast<std::size_t>(rows.buffer)];
     if (buffer.kind != BufferKind::grad_query || buffer.dtype != Dtype::fp32) return false;
     for (int d = 0; d < count_; ++d) {
-      auto* delta = std::get_if<Delta>(&fused(d));
-      if (delta == nullptr || delta->cleared.given()) continue;
-      if (delta->into.tokens != rows.tokens || delta->into.heads != rows.heads) continue;
+      Apply* const delta = applying(fused(d), Operation::delta);
+      if (delta == nullptr || delta->at("cleared").given()) continue;
+      if (delta->at("into").tokens != rows.tokens || delta->at("into").heads != rows.heads) continue;
       if (touched(program_, rows, std::min(d, i) + 1, std::max(d, i))) continue;
-      delta->cleared = rows;
+      delta->at("cleared") = rows;
       return true;
     }
     return false;
@@ -136,17 +128,15 @@ class Fusion {
     const std::vector<int> lasts = cover(program_, rows, indices(i - 1, -1, -1));
     // They write the results earlier than the program says, so nobody may touch these in between; nor the rows later.
     if (lasts.empty() || touched(program_, rows, i + 1, count_)) return;
-    for (int attend : lasts) {
-      const auto* backward = std::get_if<AttendBackward>(&step_of(program_, attend));
+    for (int last : lasts) {
+      const auto* backward = std::get_if<AttendBackward>(&step_of(program_, last));
       if (backward != nullptr && dtype(into) != dtype(backward->key_value)) return;
-      if (touched(program_, into, attend + 1, i)) return;
+      if (touched(program_, into, last + 1, i)) return;
     }
-    for (int attend : lasts) {
-      const Slice& part = *owned_rows(step_of(program_, attend));
-      const Slice results{into.buffer, into.token_begin + part.token_begin - rows.token_begin, part.tokens,
-                          into.head_begin + part.head_begin - rows.head_begin, part.heads};
-      if (auto* forward = std::get_if<Attend>(&fused(attend))) forward->output = results;
-      if (auto* backward = std::get_if<AttendBackward>(&fused(attend))) backward->result = results;
+    for (int last : lasts) {
+      const Slice& part = attending(step_of(program_, last))->owned;
+      attending(fused(last))->results = {into.buffer, into.token_begin + part.token_begin - rows.token_begin,
+                                         part.tokens, into.head_begin + part.head_begin - rows.head_begin, part.heads};
     }
     leave_out(i);
   }

@@ -1,16 +1,11 @@
 // The text of a program: one line a buffer, one line a step. A slice reads name[token:token)xheads, with the heads left
 // out when it has all of them; a span reads begin+count, with /stride when that is not 1.
+#include <algorithm>
+
 #include "orrery/error.hpp"
 #include "orrery/schedule.hpp"
 
 namespace orrery {
-
-std::string_view name_of(const Step& step) {
-  constexpr std::string_view kNames[] = {"exchange", "attend", "attend_backward", "clear", "merge", "add",
-                                         "compose",  "copy",   "normalize",       "delta"};
-  static_assert(std::size(kNames) == std::variant_size_v<Step>, "every step has a name");
-  return kNames[step.index()];
-}
 
 namespace {
 
@@ -61,31 +56,34 @@ struct StepText {
     if (transfers.size() > kTransfersShown) text += concat(what, "...(", transfers.size(), " transfers)");
     return text;
   }
-  template <typename AttendStep>
-  std::string positions(const AttendStep& s) const {
-    return " at {" + spans_text(s.query_spans) + "} x {" + spans_text(s.key_spans) + "}" +
-           (s.mask_free ? " mask-free" : "");
-  }
-  std::string operator()(const Attend& s) const {
-    return slice(s.query) + " x " + slice(s.key_value) + " into " + slice(s.state) + positions(s) +
-           fused(s.begins, s.output);
-  }
+  std::string operator()(const Attend& s) const { return attending(s, slice(s.owned)); }
   std::string operator()(const AttendBackward& s) const {
-    return slice(s.query) + " x " + slice(s.key_value) + " into " + slice(s.grad_query) + " and " +
-           slice(s.grad_key_value) + positions(s) + fused(s.begins, s.result);
+    return attending(s, slice(s.grad_query) + " and " + slice(s.owned));
   }
-  std::string fused(bool begins, const Slice& results) const {
-    return std::string(begins ? ", begins" : "") + (results.given() ? ", ends in " + slice(results) : "");
+  std::string attending(const Attending& s, const std::string& into) const {
+    return slice(s.query) + " x " + slice(s.key_value) + " into " + into + " at {" + spans_text(s.query_spans) +
+           "} x {" + spans_text(s.key_spans) + "}" + (s.mask == 0 ? "" : concat(" mask ", s.mask)) +
+           (s.mask_free ? " mask-free" : "") + (s.begins ? ", begins" : "") +
+           (s.results.given() ? ", ends in " + slice(s.results) : "");
   }
-  std::string operator()(const Clear& s) const { return slice(s.into); }
-  std::string operator()(const Merge& s) const { return slice(s.from) + " into " + slice(s.into); }
-  std::string operator()(const Add& s) const { return slice(s.from) + " into " + slice(s.into); }
-  std::string operator()(const Compose& s) const { return slice(s.into) + " after " + slice(s.earlier); }
-  std::string operator()(const Copy& s) const { return slice(s.from) + " to " + slice(s.into); }
-  std::string operator()(const Normalize& s) const { return slice(s.state) + " to " + slice(s.into); }
-  std::string operator()(const Delta& s) const {
-    return slice(s.output) + " . " + slice(s.grad_output) + " to " + slice(s.into) +
-           (s.cleared.given() ? ", clears " + slice(s.cleared) : "");
+  std::string operator()(const Apply& s) const { return filled_in(s, row_of(s.operation).text); }
+  // The text of an operation's row, with slices in the places of operands.
+  std::string filled_in(const Apply& s, std::string_view pattern) const {
+    std::string text;
+    while (!pattern.empty()) {
+      const std::size_t at = std::min(pattern.find_first_of("{["), pattern.size());
+      text += pattern.substr(0, at);
+      pattern.remove_prefix(at);
+      if (pattern.empty()) break;
+      const std::string_view inside = pattern.substr(1, pattern.find(pattern[0] == '{' ? '}' : ']') - 1);
+      if (pattern[0] == '{') {
+        text += slice(s.at(inside));
+      } else if (s.at(inside.substr(inside.find('{') + 1, inside.find('}') - inside.find('{') - 1)).given()) {
+        text += filled_in(s, inside);
+      }
+      pattern.remove_prefix(inside.size() + 2);
+    }
+    return text;
   }
 };
 
@@ -114,7 +112,11 @@ std::string to_text(const RankProgram& program) {
     text << "  " << to_string(b.role) << " " << b.name << ": " << to_string(b.kind) << " " << to_string(b.dtype) << " "
          << b.tokens << " tokens x " << b.heads << " heads" << order_text(b.order);
     if (b.scan != Scan::own) text << " " << to_string(b.scan);
+    if (b.space != RowSpace::sequence) text << " of " << to_string(b.space);
     text << "\n";
+  }
+  for (std::size_t i = 0; i < program.masks.size(); ++i) {
+    text << "  mask " << i + 1 << ": " << program.masks[i].text() << "\n";
   }
   for (std::size_t i = 0; i < program.steps.size(); ++i) {
     text << "  " << i << " " << to_text(program, static_cast<int>(i)) << "\n";

@@ -30,10 +30,15 @@ class Validator {
     if (program_.lanes < 1) bad("states ", program_.lanes, " lanes");
     for (const Buffer& b : program_.buffers) {
       if (b.tokens < 0 || b.heads < 0) bad("buffer ", b.name, " has ", b.tokens, " tokens x ", b.heads, " heads");
+      if (b.width < 1) bad("buffer ", b.name, " has rows of width ", b.width);
       const bool callers = b.role == BufferRole::input || b.role == BufferRole::output;
       if (b.scan != Scan::own && (b.kind != BufferKind::scan || !callers)) {
         bad("buffer ", b.name, ", which is no scan of the caller's, claims to be ", to_string(b.scan));
       }
+    }
+    for (const Mask& mask : program_.masks) {
+      if (mask.seq_len() == problem_.seq_len) continue;
+      bad("the mask ", mask.text(), " is for ", mask.seq_len(), " tokens of ", problem_.seq_len);
     }
     for (step_ = 0; step_ < static_cast<int>(program_.steps.size()); ++step_) {
       const Step& step = program_.steps[static_cast<std::size_t>(step_)];
@@ -69,14 +74,12 @@ class Validator {
     if (buffer(s).kind != wanted) bad(to_text(program_, s), " is not a ", to_string(wanted));
   }
   void same_shape(const Slice& a, const Slice& b) const {
-    if (a.tokens != b.tokens || a.heads != b.heads) {
+    if (a.tokens != b.tokens || a.heads != b.heads || buffer(a).width != buffer(b).width) {
       bad(to_text(program_, a), " and ", to_text(program_, b), " differ in shape");
     }
   }
-  void pair(const Slice& into, const Slice& from) const {
-    same_shape(into, from);
-    kind(from, buffer(into).kind);
-    if (overlap(into, from)) bad(to_text(program_, into), " overlaps ", to_text(program_, from));
+  void fp32(const Slice& s) const {
+    if (buffer(s).dtype != Dtype::fp32) bad(to_text(program_, s), " is ", to_string(buffer(s).dtype), ", not fp32");
   }
 
   void check(const Exchange& s) const {
@@ -101,80 +104,70 @@ class Validator {
       }
     }
   }
-  template <typename AttendStep>
-  void check_attend(const AttendStep& s) const {
+  void check_attending(const Attending& s) const {
     kind(s.query, BufferKind::query);
     kind(s.key_value, BufferKind::key_value);
     if (s.query.heads != s.key_value.heads * problem_.group()) {
       bad(s.query.heads, " query heads read ", s.key_value.heads, " KV heads; the group is ", problem_.group());
     }
+    if (buffer(s.query).width != buffer(s.key_value).width) {
+      bad("queries of width ", buffer(s.query).width, " read keys of width ", buffer(s.key_value).width);
+    }
     if (token_count(s.query_spans) != s.query.tokens) bad("query spans hold ", token_count(s.query_spans), " tokens");
     if (token_count(s.key_spans) != s.key_value.tokens) bad("key spans hold ", token_count(s.key_spans), " tokens");
+    if (s.mask < 0 || s.mask > static_cast<int>(program_.masks.size())) bad("no mask ", s.mask);
   }
   void check(const Attend& s) const {
-    check_attend(s);
-    kind(s.state, BufferKind::state);
-    same_shape(s.query, s.state);
-    if (!s.output.given()) return;
-    kind(s.output, BufferKind::output);
-    same_shape(s.query, s.output);
+    check_attending(s);
+    kind(s.owned, BufferKind::state);
+    same_shape(s.query, s.owned);
+    if (!s.results.given()) return;
+    kind(s.results, BufferKind::output);
+    same_shape(s.query, s.results);
   }
   void check(const AttendBackward& s) const {
-    check_attend(s);
+    check_attending(s);
     kind(s.grad_output, BufferKind::grad_output);
     kind(s.output, BufferKind::output);
     kind(s.delta, BufferKind::delta);
     kind(s.grad_query, BufferKind::grad_query);
-    kind(s.grad_key_value, BufferKind::grad_key_value);
+    kind(s.owned, BufferKind::grad_key_value);
     for (const Slice* row : {&s.grad_output, &s.output, &s.delta, &s.grad_query}) same_shape(s.query, *row);
-    same_shape(s.key_value, s.grad_key_value);
-    for (const Slice* sum : {&s.grad_query, &s.grad_key_value}) {
-      if (buffer(*sum).dtype != Dtype::fp32)
-        bad(to_text(program_, *sum), " accumulates in ", to_string(buffer(*sum).dtype));
-    }
-    if (!s.result.given()) return;
-    pair(s.result, s.grad_key_value);
-    if (buffer(s.result).dtype != buffer(s.key_value).dtype) {
-      bad(to_text(program_, s.result), " is ", to_string(buffer(s.result).dtype), ", the keys are ",
+    same_shape(s.key_value, s.owned);
+    for (const Slice* sum : {&s.grad_query, &s.owned}) fp32(*sum);
+    if (!s.results.given()) return;
+    same_shape(s.results, s.owned);
+    kind(s.results, BufferKind::grad_key_value);
+    if (overlap(s.results, s.owned)) bad(to_text(program_, s.results), " overlaps ", to_text(program_, s.owned));
+    if (buffer(s.results).dtype != buffer(s.key_value).dtype) {
+      bad(to_text(program_, s.results), " is ", to_string(buffer(s.results).dtype), ", the keys are ",
           to_string(buffer(s.key_value).dtype));
     }
   }
-  void check(const Clear&) const {}
-  void check(const Merge& s) const {
-    pair(s.into, s.from);
-    kind(s.into, BufferKind::state);
-  }
-  void check(const Add& s) const {
-    pair(s.into, s.from);
-    for (const Slice* sum : {&s.into, &s.from}) {
-      const BufferKind k = buffer(*sum).kind;
-      if ((k != BufferKind::grad_query && k != BufferKind::grad_key_value) || buffer(*sum).dtype != Dtype::fp32) {
-        bad(to_text(program_, *sum), " is not an fp32 gradient");
+  void check(const Apply& s) const {
+    const auto operands = row_of(s.operation).operands();
+    for (std::size_t i = 0; i < kMostOperands; ++i) {
+      const Slice& slice = s.operands[i];
+      if (i >= operands.size() && slice.given()) bad("has ", i + 1, " operands");
+      if (!slice.given()) continue;
+      const OperandRow& operand = operands[i];
+      if (!operand.kinds.has(buffer(slice).kind)) {
+        bad(to_text(program_, slice), " is a ", to_string(buffer(slice).kind), ", which ", to_string(s.operation),
+            " does not take as `", operand.name, "`");
       }
+      if (operand.fp32) fp32(slice);
+      for (std::size_t j = 0; j < i; ++j) check_beside(s, j, i);
     }
   }
-  void check(const Compose& s) const {
-    pair(s.into, s.earlier);
-    kind(s.into, BufferKind::scan);
-  }
-  void check(const Copy& s) const { pair(s.into, s.from); }
-  void check(const Normalize& s) const {
-    kind(s.into, BufferKind::output);
-    kind(s.state, BufferKind::state);
-    same_shape(s.into, s.state);
-  }
-  void check(const Delta& s) const {
-    kind(s.into, BufferKind::delta);
-    kind(s.output, BufferKind::output);
-    kind(s.grad_output, BufferKind::grad_output);
-    same_shape(s.into, s.output);
-    same_shape(s.into, s.grad_output);
-    if (!s.cleared.given()) return;
-    kind(s.cleared, BufferKind::grad_query);
-    same_shape(s.into, s.cleared);
-    if (buffer(s.cleared).dtype != Dtype::fp32) {
-      bad(to_text(program_, s.cleared), " is cleared beside fp32 rows, and is ", to_string(buffer(s.cleared).dtype));
-    }
+  // Two operands of one operation.
+  void check_beside(const Apply& s, std::size_t i, std::size_t j) const {
+    const Slice &a = s.operands[i], &b = s.operands[j];
+    if (!a.given() || !b.given()) return;
+    const OperandRow &one = row_of(s.operation).operands()[i], &other = row_of(s.operation).operands()[j];
+    same_shape(a, b);
+    if (one.kinds == other.kinds) kind(b, buffer(a).kind);
+    const bool both_read = one.use == Use::reads && other.use == Use::reads;
+    if (!both_read && overlap(a, b)) bad(to_text(program_, a), " overlaps ", to_text(program_, b));
   }
 
   const RankProgram& program_;

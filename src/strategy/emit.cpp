@@ -175,8 +175,8 @@ void emit_attend(ProgramBuilder& program, const AttentionProblem& problem, const
   const auto rows = [&](int buffer) {
     return ProgramBuilder::heads(program.tokens(buffer, r.queries), heads.begin * group, heads.count * group);
   };
-  program.add(Attend{rows(buffers.query), block_slice(key_value, r.keys, heads.count), rows(buffers.state),
-                     std::move(r.query_spans), std::move(r.key_spans), r.mask_free});
+  program.add(Attend{{rows(buffers.query), block_slice(key_value, r.keys, heads.count), rows(buffers.state),
+                      std::move(r.query_spans), std::move(r.key_spans), r.mask_free}});
 }
 
 void emit_attend_backward(ProgramBuilder& program, const AttentionProblem& problem, const BackwardBuffers& buffers,
@@ -188,10 +188,13 @@ void emit_attend_backward(ProgramBuilder& program, const AttentionProblem& probl
   const auto rows = [&](int buffer) {
     return ProgramBuilder::heads(program.tokens(buffer, r.queries), heads.begin * group, heads.count * group);
   };
-  program.add(AttendBackward{rows(buffers.query), block_slice(key_value, r.keys, heads.count),
-                             rows(buffers.grad_output), rows(buffers.output), rows(buffers.delta),
-                             rows(buffers.grad_query_sum), block_slice(gradient, r.keys, heads.count),
-                             std::move(r.query_spans), std::move(r.key_spans), r.mask_free});
+  program.add(AttendBackward{
+      {rows(buffers.query), block_slice(key_value, r.keys, heads.count), block_slice(gradient, r.keys, heads.count),
+       std::move(r.query_spans), std::move(r.key_spans), r.mask_free},
+      rows(buffers.grad_output),
+      rows(buffers.output),
+      rows(buffers.delta),
+      rows(buffers.grad_query_sum)});
 }
 
 }  // namespace orrery

@@ -87,7 +87,7 @@ class Forward : GatherProgram {
   RankProgram build() && {
     const ForwardBuffers buffers = add_forward_buffers(program_, problem_, tokens_);
     fetch(0, buffers.key_value);
-    program_.add(Clear{program_.all(buffers.state)});
+    program_.apply(Operation::clear, {program_.all(buffers.state)});
     for (int g = 0; g < groups(); ++g) {
       if (g + 1 < groups()) fetch(g + 1, buffers.key_value);
       const KvHeads heads = group(g);
@@ -96,7 +96,7 @@ class Forward : GatherProgram {
         emit_attend(program_, problem_, buffers, spans_, fetched_spans_, {fetched(g), 0, 0}, heads);
       }
     }
-    program_.add(Normalize{program_.all(buffers.output), program_.all(buffers.state)});
+    program_.apply(Operation::normalize, {program_.all(buffers.output), program_.all(buffers.state)});
     return std::move(program_).finish();
   }
 };
@@ -123,9 +123,10 @@ class Backward : GatherProgram {
       zeros_between_ = zeros_between_ || in_bits;
     }
     fetch(0, own.key_value);
-    program_.add(Delta{program_.all(own.delta), program_.all(own.output), program_.all(own.grad_output)});
-    program_.add(Clear{program_.all(own.grad_query_sum)});
-    program_.add(Clear{program_.all(own_sum_)});
+    program_.apply(Operation::delta,
+                   {program_.all(own.delta), program_.all(own.output), program_.all(own.grad_output)});
+    program_.apply(Operation::clear, {program_.all(own.grad_query_sum)});
+    program_.apply(Operation::clear, {program_.all(own_sum_)});
     for (int g = 0; g < groups(); ++g) {
       if (g + 1 < groups()) fetch(g + 1, own.key_value);
       const KvHeads heads = group(g);
@@ -133,15 +134,15 @@ class Backward : GatherProgram {
                            {own_sum_, 0, heads.begin}, heads);
       if (fetched_tokens_ > 0) {
         const int sum = fetched_sum(g);
-        program_.add(Clear{ProgramBuilder::heads(program_.all(sum), 0, heads.count)});
+        program_.apply(Operation::clear, {ProgramBuilder::heads(program_.all(sum), 0, heads.count)});
         emit_attend_backward(program_, problem_, own, spans_, fetched_spans_, {fetched(g), 0, 0}, {sum, 0, 0}, heads);
       }
       if (g > 0) add_returned(g - 1);
       send_home(g);
     }
     add_returned(groups() - 1);
-    program_.add(Copy{program_.all(own.grad_key_value), program_.all(own_sum_)});
-    program_.add(Copy{program_.all(own.grad_query), program_.all(own.grad_query_sum)});
+    program_.apply(Operation::copy, {program_.all(own.grad_key_value), program_.all(own_sum_)});
+    program_.apply(Operation::copy, {program_.all(own.grad_query), program_.all(own.grad_query_sum)});
     return std::move(program_).finish();
   }
 
@@ -165,7 +166,7 @@ class Backward : GatherProgram {
   void send_home(int g) {
     const int heads = group(g).count;
     Exchange e{.lane = kGradientLane};
-    if (zeros_between_) program_.add(Clear{ProgramBuilder::heads(program_.all(returned()), 0, heads)});
+    if (zeros_between_) program_.apply(Operation::clear, {ProgramBuilder::heads(program_.all(returned()), 0, heads)});
     for (const Run& p : fetched_) e.sends.push_back({{fetched_sum(g), p.at, p.rows.size(), 0, heads}, p.peer});
     for (const Run& p : returned_) e.receives.push_back({{returned(), p.at, p.rows.size(), 0, heads}, p.peer});
     program_.add(std::move(e));
@@ -175,7 +176,7 @@ class Backward : GatherProgram {
     const KvHeads heads = group(g);
     for (const Run& p : added_) {
       const Slice into = ProgramBuilder::heads(program_.tokens(own_sum_, p.rows), heads.begin, heads.count);
-      program_.add(Add{into, {returned(), p.at, p.rows.size(), 0, heads.count}});
+      program_.apply(Operation::add, {into, {returned(), p.at, p.rows.size(), 0, heads.count}});
     }
   }
 

@@ -101,7 +101,7 @@ class Forward : RingProgram {
 
   RankProgram build() && {
     exchange(0);
-    program_.add(Clear{program_.all(buffers_.state)});
+    program_.apply(Operation::clear, {program_.all(buffers_.state)});
     emit_attend(program_, problem_, buffers_, spans_, spans_, {buffers_.key_value}, all_heads());
     for (int step = 1; step < world_; ++step) {
       exchange(step);
@@ -112,7 +112,7 @@ class Forward : RingProgram {
         emit_attend(program_, problem_, buffers_, spans_, layout_.shard(source), {block(step), 0, heads.begin}, heads);
       }
     }
-    program_.add(Normalize{program_.all(buffers_.output), program_.all(buffers_.state)});
+    program_.apply(Operation::normalize, {program_.all(buffers_.output), program_.all(buffers_.state)});
     return std::move(program_).finish();
   }
 
@@ -161,9 +161,9 @@ class Backward : RingProgram {
   RankProgram build() && {
     Visit now, next = visit(0);
     exchange_key_values(-1, now, next);
-    program_.add(
-        Delta{program_.all(buffers_.delta), program_.all(buffers_.output), program_.all(buffers_.grad_output)});
-    program_.add(Clear{program_.all(buffers_.grad_query_sum)});
+    program_.apply(Operation::delta,
+                   {program_.all(buffers_.delta), program_.all(buffers_.output), program_.all(buffers_.grad_output)});
+    program_.apply(Operation::clear, {program_.all(buffers_.grad_query_sum)});
     for (int step = 0; step < world_; ++step) {
       now = std::move(next);
       next = visit(step + 1);
@@ -179,11 +179,11 @@ class Backward : RingProgram {
         Slice into = home;
         into.token_begin = r.begin;
         into.tokens = r.size();
-        program_.add(Add{into, program_.tokens(back.buffer, r)});
+        program_.apply(Operation::add, {into, program_.tokens(back.buffer, r)});
       }
     }
-    program_.add(Copy{program_.all(buffers_.grad_key_value), home});
-    program_.add(Copy{program_.all(buffers_.grad_query), program_.all(buffers_.grad_query_sum)});
+    program_.apply(Operation::copy, {program_.all(buffers_.grad_key_value), home});
+    program_.apply(Operation::copy, {program_.all(buffers_.grad_query), program_.all(buffers_.grad_query_sum)});
     return std::move(program_).finish();
   }
 
@@ -263,7 +263,7 @@ class Backward : RingProgram {
     const int gradient = gradient_slot(step);
     if (!now.in_bits) {
       for (const Range& fresh : subtract(clip(now.carried, piece.rows), now.arrived)) {
-        program_.add(Clear{piece_slice(gradient, fresh, piece)});
+        program_.apply(Operation::clear, {piece_slice(gradient, fresh, piece)});
       }
     } else if (step == 0) {
       clear(step, piece, now);
@@ -275,7 +275,7 @@ class Backward : RingProgram {
 
   void clear(int step, const Piece& piece, const Visit& visit) {
     const Range rows = hull(clip(visit.carried, piece.rows));
-    program_.add(Clear{piece_slice(gradient_slot(step), rows, piece)});
+    program_.apply(Operation::clear, {piece_slice(gradient_slot(step), rows, piece)});
   }
 
   // Sends on the piece just computed, to the next rank or, where the block leaves the ring, home; receives what the
@@ -311,7 +311,7 @@ class Backward : RingProgram {
     returns_.push_back({rank, buffer, travel_.ahead(rank, rank_), {}});
     Return& back = returns_.back();
     if (back.rows.size() > kMaxSpansApart) {  // added in one step
-      program_.add(Clear{program_.all(buffer)});
+      program_.apply(Operation::clear, {program_.all(buffer)});
       back.added = {hull(back.rows)};
     } else {
       back.added = back.rows;

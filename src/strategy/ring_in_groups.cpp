@@ -122,14 +122,14 @@ class Forward : GroupProgram {
   RankProgram build() && {
     const ForwardBuffers own = add_forward_buffers(program_, problem_, tokens_);
     fetch(0, own.key_value);
-    program_.add(Clear{program_.all(own.state)});
+    program_.apply(Operation::clear, {program_.all(own.state)});
     emit_attend(program_, problem_, own, spans_, spans_, {own.key_value}, all_heads());
     for (std::size_t g = 0; g < groups_.size(); ++g) {
       fetch(g + 1, own.key_value);
       if (groups_[g].fetched.empty()) continue;
       emit_attend(program_, problem_, own, spans_, groups_[g].spans, {fetched(g)}, all_heads());
     }
-    program_.add(Normalize{program_.all(own.output), program_.all(own.state)});
+    program_.apply(Operation::normalize, {program_.all(own.output), program_.all(own.state)});
     return std::move(program_).finish();
   }
 };
@@ -144,9 +144,10 @@ class Backward : GroupProgram {
 
   RankProgram build() && {
     fetch(0, own_.key_value);
-    program_.add(Delta{program_.all(own_.delta), program_.all(own_.output), program_.all(own_.grad_output)});
-    program_.add(Clear{program_.all(own_.grad_query_sum)});
-    program_.add(Clear{program_.all(own_sum_)});
+    program_.apply(Operation::delta,
+                   {program_.all(own_.delta), program_.all(own_.output), program_.all(own_.grad_output)});
+    program_.apply(Operation::clear, {program_.all(own_.grad_query_sum)});
+    program_.apply(Operation::clear, {program_.all(own_sum_)});
     attend_own(0);
     for (std::size_t g = 0; g < groups_.size(); ++g) {
       fetch(g + 1, own_.key_value);
@@ -156,8 +157,8 @@ class Backward : GroupProgram {
     }
     attend_own(1);
     if (!groups_.empty()) add_returned(groups_.size() - 1);
-    program_.add(Copy{program_.all(own_.grad_key_value), program_.all(own_sum_)});
-    program_.add(Copy{program_.all(own_.grad_query), program_.all(own_.grad_query_sum)});
+    program_.apply(Operation::copy, {program_.all(own_.grad_key_value), program_.all(own_sum_)});
+    program_.apply(Operation::copy, {program_.all(own_.grad_query), program_.all(own_.grad_query_sum)});
     return std::move(program_).finish();
   }
 
@@ -177,7 +178,7 @@ class Backward : GroupProgram {
   void attend(std::size_t g) {
     const Group& group = groups_[g];
     if (group.fetched.empty()) return;
-    program_.add(Clear{program_.tokens(sum(g), {0, rows_of(group.fetched)})});
+    program_.apply(Operation::clear, {program_.tokens(sum(g), {0, rows_of(group.fetched)})});
     emit_attend_backward(program_, problem_, own_, spans_, group.spans, {fetched(g)}, {sum(g)}, all_heads());
   }
 
@@ -189,7 +190,8 @@ class Backward : GroupProgram {
   }
 
   void add_returned(std::size_t g) {
-    for (const Run& run : groups_[g].lent) program_.add(Add{owned(own_sum_, run), placed(returned(g), run)});
+    for (const Run& run : groups_[g].lent)
+      program_.apply(Operation::add, {owned(own_sum_, run), placed(returned(g), run)});
   }
 
   int sum(std::size_t g) {

@@ -23,7 +23,7 @@ class StrategyProgram {
         rank_(rank),
         spans_(layout_.shard(rank)),
         tokens_(layout_.tokens(rank)),
-        program_(pass, rank, world_, pass == Pass::forward ? 1 : 2) {}
+        program_(pass, rank, world_, problem_.head_dim, pass == Pass::forward ? 1 : 2) {}
 
   KvHeads all_heads() const { return {0, problem_.kv_heads}; }
 

@@ -17,7 +17,7 @@
 #include "core/thread_pool.hpp"
 #include "kernels/host/attend.hpp"
 #include "kernels/host/reference.hpp"
-#include "kernels/host/rowwise.hpp"
+#include "kernels/rowwise.hpp"
 #include "support/compare.hpp"
 
 namespace orrery::test {

@@ -119,8 +119,8 @@ TEST_CASE("repeated: an admitted pair is visited more than once") {
 
 TEST_CASE("needless: a step on which no result depends") {
   Ring ring;
-  const Step again = ring.step<Clear>();
-  ring.programs[1].steps.insert(ring.at(ring.find<Clear>()), again);
+  const Step again = ring.step<Apply>();
+  ring.programs[1].steps.insert(ring.at(ring.find<Apply>()), again);
   const auto findings = ring.findings();
   REQUIRE(findings.size() == 1);
   REQUIRE_THAT(first(findings), test::ContainsSubstring("needless: forward rank 1 step"));

@@ -14,14 +14,9 @@ std::vector<std::string> fused_steps(const RankProgram& program) {
   std::vector<std::string> lines;
   for (int i = 0; i < static_cast<int>(fused.steps.size()); ++i) {
     const Step& step = fused.steps[static_cast<std::size_t>(i)];
-    const auto line = [&](const char* name, const Slice& rows, bool begins, const Slice& results) {
-      lines.push_back(name + to_text(fused, rows) + (begins ? ", begins" : "") +
-                      (results.given() ? ", ends in " + to_text(fused, results) : ""));
-    };
-    if (const auto* s = std::get_if<Attend>(&step)) {
-      line("attend into ", s->state, s->begins, s->output);
-    } else if (const auto* b = std::get_if<AttendBackward>(&step)) {
-      line("attend_backward into ", b->grad_key_value, b->begins, b->result);
+    if (const Attending* s = attending(step)) {
+      lines.push_back(concat(name_of(step), " into ", to_text(fused, s->owned), s->begins ? ", begins" : "",
+                             s->results.given() ? ", ends in " + to_text(fused, s->results) : ""));
     } else {
       lines.push_back(to_text(fused, i));
     }
@@ -33,18 +28,18 @@ using Steps = std::vector<std::string>;
 
 // clear, then attends over `heads` of the state each, then normalize.
 struct Example {
-  ProgramBuilder program{Pass::forward, 0, 1};
+  ProgramBuilder program{Pass::forward, 0, 1, 64};
   int query = program.buffer("query", BufferKind::query, BufferRole::input, Dtype::bf16, 8, 4);
   int keys = program.buffer("keys", BufferKind::key_value, BufferRole::input, Dtype::bf16, 8, 4);
   int state = program.buffer("state", BufferKind::state, BufferRole::workspace, Dtype::fp32, 8, 4);
   int output = program.buffer("output", BufferKind::output, BufferRole::output, Dtype::bf16, 8, 4);
 
-  void clear() { program.add(Clear{program.all(state)}); }
+  void clear() { program.apply(Operation::clear, {program.all(state)}); }
   void attend(int head_begin, int heads) {
     const auto of = [&](int buffer) { return Slice{buffer, 0, 8, head_begin, heads}; };
-    program.add(Attend{of(query), of(keys), of(state), {{0, 8, 1}}, {{0, 8, 1}}, true});
+    program.add(Attend{{of(query), of(keys), of(state), {{0, 8, 1}}, {{0, 8, 1}}, true}});
   }
-  void normalize() { program.add(Normalize{program.all(output), program.all(state)}); }
+  void normalize() { program.apply(Operation::normalize, {program.all(output), program.all(state)}); }
   Steps fused() const { return fused_steps(program.program()); }
 };
 
@@ -102,7 +97,7 @@ namespace {
 
 // The steps of a backward pass: heads are those of the key-values.
 struct BackwardExample {
-  ProgramBuilder program{Pass::backward, 0, 2};
+  ProgramBuilder program{Pass::backward, 0, 2, 64};
   int query = program.buffer("query", BufferKind::query, BufferRole::input, Dtype::bf16, 8, 8);
   int keys = program.buffer("keys", BufferKind::key_value, BufferRole::input, Dtype::bf16, 8, 4);
   int output = program.buffer("output", BufferKind::output, BufferRole::input, Dtype::bf16, 8, 8);
@@ -115,24 +110,22 @@ struct BackwardExample {
   int other_sum = program.buffer("other_sum", BufferKind::grad_query, BufferRole::workspace, Dtype::fp32, 8, 8);
   int precise = program.buffer("precise", BufferKind::grad_key_value, BufferRole::output, Dtype::fp32, 8, 4);
 
-  void find_delta() { program.add(Delta{program.all(delta), program.all(output), program.all(grad_output)}); }
-  void clear(int buffer) { program.add(Clear{program.all(buffer)}); }
+  void find_delta() {
+    program.apply(Operation::delta, {program.all(delta), program.all(output), program.all(grad_output)});
+  }
+  void clear(int buffer) { program.apply(Operation::clear, {program.all(buffer)}); }
   void attend(Range rows, int head_begin, int heads) {
     const auto of = [&](int buffer) { return Slice{buffer, 0, 8, 2 * head_begin, 2 * heads}; };
     const auto of_keys = [&](int buffer) { return Slice{buffer, rows.begin, rows.size(), head_begin, heads}; };
-    program.add(AttendBackward{of(query),
-                               of_keys(keys),
-                               of(grad_output),
-                               of(output),
-                               of(delta),
-                               of(query_sum),
-                               of_keys(key_sum),
-                               {{0, 8, 1}},
-                               {{rows.begin, rows.size(), 1}},
-                               true});
+    program.add(
+        AttendBackward{{of(query), of_keys(keys), of_keys(key_sum), {{0, 8, 1}}, {{rows.begin, rows.size(), 1}}, true},
+                       of(grad_output),
+                       of(output),
+                       of(delta),
+                       of(query_sum)});
   }
   void attend() { attend({0, 8}, 0, 4); }
-  void copy(int into, int from) { program.add(Copy{program.all(into), program.all(from)}); }
+  void copy(int into, int from) { program.apply(Operation::copy, {program.all(into), program.all(from)}); }
   void receive(int into) { program.add(Exchange{{}, {{program.all(into), 1}}, 0}); }
   Steps fused() const { return fused_steps(program.program()); }
 };
@@ -182,7 +175,7 @@ TEST_CASE("attends on heads and on rows that make up dk and dv each take their p
 TEST_CASE("what happens to other rows, or to rows before their last attend, is no hindrance") {
   BackwardExample e;
   e.attend({0, 3}, 0, 4);
-  e.program.add(Clear{{e.key_sum, 3, 5, 0, 4}});
+  e.program.apply(Operation::clear, {{e.key_sum, 3, 5, 0, 4}});
   e.attend({3, 8}, 0, 4);
   e.copy(e.grad_keys, e.key_sum);
   REQUIRE(e.fused() == Steps{"attend_backward into key_sum[0:3], ends in grad_keys[0:3]",
@@ -202,7 +195,7 @@ TEST_CASE("sums that are added to after the last attend, or read after the copy,
   BackwardExample added;
   added.clear(added.key_sum);
   added.attend();
-  added.program.add(Add{added.program.all(added.key_sum), added.program.all(added.precise)});
+  added.program.apply(Operation::add, {added.program.all(added.key_sum), added.program.all(added.precise)});
   added.copy(added.grad_keys, added.key_sum);
   REQUIRE(added.fused() == Steps{"attend_backward into key_sum[0:8], begins", "add precise[0:8] into key_sum[0:8]",
                                  "copy key_sum[0:8] to grad_keys[0:8]"});
@@ -250,7 +243,7 @@ TEST_CASE("delta clears dq before it or behind it, but not over what others put 
 
   BackwardExample part;
   part.find_delta();
-  part.program.add(Clear{{part.query_sum, 0, 7, 0, 8}});
+  part.program.apply(Operation::clear, {{part.query_sum, 0, 7, 0, 8}});
   REQUIRE(part.fused() == Steps{delta, "clear query_sum[0:7]"});
 
   BackwardExample rounded;
@@ -274,10 +267,10 @@ TEST_CASE("of a ring's backward pass the copies are left that no attend can take
     for (int rank = 0; rank < world_size; ++rank) {
       const RankProgram fused = fuse(plan.program(rank, Pass::backward));
       for (const Step& step : fused.steps) {
-        REQUIRE_FALSE(std::holds_alternative<Clear>(step));
-        const auto* copy = std::get_if<Copy>(&step);
+        REQUIRE(applying(step, Operation::clear) == nullptr);
+        const Apply* copy = applying(step, Operation::copy);
         if (copy == nullptr) continue;
-        REQUIRE(fused.buffers[static_cast<std::size_t>(copy->into.buffer)].kind == BufferKind::grad_query);
+        REQUIRE(fused.buffers[static_cast<std::size_t>(copy->at("into").buffer)].kind == BufferKind::grad_query);
       }
     }
   }
@@ -305,7 +298,7 @@ TEST_CASE("a fused program is what is proved, and printed: an attend that ends i
 )");
   REQUIRE(check(problem, plan.layout, programs, {}).empty());
   auto& own = std::get<Attend>(programs[0].steps[1]);
-  own.output = std::get<Normalize>(programs[0].steps[3]).into;
+  own.results = std::get<Apply>(programs[0].steps[3]).at("into");
   const auto findings = check(problem, plan.layout, programs, {});
   REQUIRE_FALSE(findings.empty());
   REQUIRE(to_text(findings[0]).find("unwritten: forward rank 0 step 2: attend") == 0);

@@ -17,7 +17,7 @@ std::vector<int> after(const Dependencies& dependencies, int step) {
 }
 
 struct Example {
-  ProgramBuilder program{Pass::forward, 0, 2};
+  ProgramBuilder program{Pass::forward, 0, 2, 64};
   int a = program.buffer("a", BufferKind::key_value, BufferRole::workspace, Dtype::fp32, 8, 2);
   int b = program.buffer("b", BufferKind::key_value, BufferRole::workspace, Dtype::fp32, 8, 2);
 };
@@ -35,7 +35,7 @@ TEST_CASE("a read waits for the last write of what it reads") {
   Example e;
   e.program.add(receive(e.program.all(e.a)));
   e.program.add(receive(e.program.all(e.b)));
-  e.program.add(Copy{e.program.all(e.b), e.program.all(e.a)});
+  e.program.apply(Operation::copy, {e.program.all(e.b), e.program.all(e.a)});
   const Dependencies d(e.program.program());
   REQUIRE(after(d, 0) == std::vector<int>{});
   REQUIRE(after(d, 1) == std::vector<int>{});
@@ -76,13 +76,13 @@ TEST_CASE("what a write covers is forgotten: whoever follows the write follows i
 }
 
 TEST_CASE("updates of one state stay in program order, which fixes the order of every sum") {
-  ProgramBuilder program(Pass::forward, 0, 1);
+  ProgramBuilder program(Pass::forward, 0, 1, 64);
   const int x = program.buffer("x", BufferKind::state, BufferRole::workspace, Dtype::fp32, 4, 1);
   const int y = program.buffer("y", BufferKind::state, BufferRole::workspace, Dtype::fp32, 4, 1);
-  program.add(Clear{program.all(x)});
-  program.add(Clear{program.all(y)});
-  program.add(Merge{program.all(x), program.all(y)});
-  program.add(Merge{program.all(x), program.all(y)});
+  program.apply(Operation::clear, {program.all(x)});
+  program.apply(Operation::clear, {program.all(y)});
+  program.apply(Operation::merge, {program.all(x), program.all(y)});
+  program.apply(Operation::merge, {program.all(x), program.all(y)});
   const Dependencies d(program.program());
   REQUIRE(after(d, 2) == std::vector<int>{0, 1});
   REQUIRE(after(d, 3) == std::vector<int>{1, 2});
@@ -115,7 +115,7 @@ TEST_CASE("a program with a million transfers is validated, and its dependencies
   const std::int64_t documents = 1'000'000, tokens = 4 * documents;
   problem.seq_len = 2 * tokens;
   problem.mask = Mask::full(problem.seq_len);
-  ProgramBuilder program(Pass::forward, 0, 2);
+  ProgramBuilder program(Pass::forward, 0, 2, problem.head_dim);
   const int own = program.buffer("own", BufferKind::key_value, BufferRole::input, Dtype::bf16, tokens, 2);
   const int block = program.buffer("block", BufferKind::key_value, BufferRole::workspace, Dtype::bf16, tokens, 2);
   const int query = program.buffer("query", BufferKind::query, BufferRole::input, Dtype::bf16, tokens, 2);
@@ -126,9 +126,9 @@ TEST_CASE("a program with a million transfers is validated, and its dependencies
     exchange.receives.push_back({{block, 4 * d + 1, 2, 0, 2}, 1});
   }
   program.add(exchange);
-  program.add(Clear{program.all(state)});
+  program.apply(Operation::clear, {program.all(state)});
   program.add(
-      Attend{program.all(query), program.all(block), program.all(state), {{0, tokens, 1}}, {{tokens, tokens, 1}}});
+      Attend{{program.all(query), program.all(block), program.all(state), {{0, tokens, 1}}, {{tokens, tokens, 1}}}});
   program.add(exchange);
   const std::clock_t start = std::clock();  // processor time, so that a busy machine does not count
   validate(program.program(), problem);

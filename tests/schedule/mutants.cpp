@@ -83,7 +83,7 @@ TEST_CASE("no mutant of a scan that changes the result passes") {
   for (const char* layout_name : {"contiguous", "zigzag", "striped:2"}) {
     const Layout layout = Layout::make(layout_name, problem.mask, 3);
     for (Scan scan : {Scan::exclusive, Scan::inclusive, Scan::exclusive_reversed, Scan::inclusive_reversed}) {
-      const Programs good = test::scan(layout, 2, scan);
+      const Programs good = test::scan(problem, layout, 2, scan);
       for (int n = 0; n < 150; ++n) {
         Programs mutant = good;
         if (!mutate(mutant, random)) continue;

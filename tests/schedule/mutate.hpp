@@ -3,7 +3,6 @@
 
 #include <algorithm>
 #include <random>
-#include <type_traits>
 #include <vector>
 
 #include "orrery/schedule.hpp"
@@ -14,29 +13,22 @@ using Programs = std::vector<RankProgram>;
 
 inline Slice* any_slice(Step& step, std::mt19937& random) {
   std::vector<Slice*> slices;
-  std::visit(
-      [&](auto& s) {
-        using S = std::decay_t<decltype(s)>;
-        if constexpr (std::is_same_v<S, Exchange>) {
-          for (Transfer& t : s.sends) slices.push_back(&t.slice);
-          for (Transfer& t : s.receives) slices.push_back(&t.slice);
-        } else if constexpr (std::is_same_v<S, Attend>) {
-          slices = {&s.query, &s.key_value, &s.state};
-          if (s.output.given()) slices.push_back(&s.output);
-        } else if constexpr (std::is_same_v<S, AttendBackward>) {
-          slices = {&s.query, &s.key_value, &s.grad_output, &s.output, &s.delta, &s.grad_query, &s.grad_key_value};
-          if (s.result.given()) slices.push_back(&s.result);
-        } else if constexpr (std::is_same_v<S, Clear>) {
-          slices = {&s.into};
-        } else if constexpr (std::is_same_v<S, Compose>) {
-          slices = {&s.into, &s.earlier};
-        } else if constexpr (std::is_same_v<S, Copy>) {
-          slices = {&s.into, &s.from};
-        } else if constexpr (std::is_same_v<S, Normalize>) {
-          slices = {&s.into, &s.state};
-        }
-      },
-      step);
+  if (auto* exchange = std::get_if<Exchange>(&step)) {
+    for (Transfer& t : exchange->sends) slices.push_back(&t.slice);
+    for (Transfer& t : exchange->receives) slices.push_back(&t.slice);
+  }
+  if (Attending* s = attending(step)) {
+    slices = {&s->query, &s->key_value, &s->owned};
+    if (s->results.given()) slices.push_back(&s->results);
+  }
+  if (auto* s = std::get_if<AttendBackward>(&step)) {
+    for (Slice* rows : {&s->grad_output, &s->output, &s->delta, &s->grad_query}) slices.push_back(rows);
+  }
+  if (auto* s = std::get_if<Apply>(&step)) {
+    for (Slice& operand : s->operands) {
+      if (operand.given()) slices.push_back(&operand);
+    }
+  }
   return slices.empty() ? nullptr : slices[random() % slices.size()];
 }
 
@@ -66,11 +58,9 @@ inline bool mutate(Programs& programs, std::mt19937& random) {
       return peer != program.rank;
     }
     case 4: {  // wrong span
-      auto* attend = std::get_if<Attend>(&steps[i]);
-      auto* backward = std::get_if<AttendBackward>(&steps[i]);
-      if (attend == nullptr && backward == nullptr) return false;
-      auto& spans = attend ? (random() % 2 ? attend->query_spans : attend->key_spans)
-                           : (random() % 2 ? backward->query_spans : backward->key_spans);
+      Attending* attend = attending(steps[i]);
+      if (attend == nullptr) return false;
+      auto& spans = random() % 2 ? attend->query_spans : attend->key_spans;
       Span& span = spans[random() % spans.size()];
       span.begin = std::max<std::int64_t>(0, span.begin + (random() % 2 ? 1 : -1));
       return span.last() < 24;
@@ -82,16 +72,17 @@ inline bool mutate(Programs& programs, std::mt19937& random) {
       return true;
     }
     case 6: {  // wrong fusion
-      auto* attend = std::get_if<Attend>(&steps[i]);
-      auto* backward = std::get_if<AttendBackward>(&steps[i]);
-      if (auto* delta = std::get_if<Delta>(&steps[i])) delta->cleared = {};
-      if (attend == nullptr && backward == nullptr) return std::holds_alternative<Delta>(steps[i]);
-      if (random() % 2 == 0) {
-        bool& begins = attend ? attend->begins : backward->begins;
-        begins = !begins;
+      if (Apply* delta = applying(steps[i], Operation::delta)) {
+        delta->at("cleared") = {};
         return true;
       }
-      Slice& results = attend ? attend->output : backward->result;
+      Attending* attend = attending(steps[i]);
+      if (attend == nullptr) return false;
+      if (random() % 2 == 0) {
+        attend->begins = !attend->begins;
+        return true;
+      }
+      Slice& results = attend->results;
       if (!results.given()) return false;
       results = {};
       return true;

@@ -109,12 +109,13 @@ class NaiveRank {
     }
     return list;
   }
-  template <typename AttendStep, typename Visit>
-  void pairs(const AttendStep& s, const Visit& visit) {
+  template <typename Visit>
+  void pairs(const Attending& s, const Visit& visit) {
+    const Mask& mask = mask_of(program_, problem_, s.mask);
     const auto q = positions(s.query_spans), k = positions(s.key_spans);
     for (std::int64_t a = 0; a < s.query.tokens; ++a) {
       for (std::int64_t b = 0; b < s.key_value.tokens; ++b) {
-        if (!s.mask_free && !problem_.mask.admits(q.at(static_cast<std::size_t>(a)), k.at(static_cast<std::size_t>(b))))
+        if (!s.mask_free && !mask.admits(q.at(static_cast<std::size_t>(a)), k.at(static_cast<std::size_t>(b))))
           continue;
         for (int h = 0; h < s.query.heads; ++h) visit(a, b, h, h / problem_.group());
       }
@@ -143,61 +144,81 @@ class NaiveRank {
 
   void run(const Exchange&) {}
   void run(const Attend& s) {
-    if (s.begins) run(Clear{s.state});
+    if (s.begins) clear(s.owned);
     pairs(s, [&](auto a, auto b, int h, int kv) {
-      add_term(row(s.state, a, h), {&row(s.query, a, h), &row(s.key_value, b, kv)});
+      add_term(row(s.owned, a, h), {&row(s.query, a, h), &row(s.key_value, b, kv)});
     });
-    if (s.output.given()) finish(s.output, s.state);
-  }
-  void finish(const Slice& into, const Slice& from) {
-    assign(into, from);
-    rows(from, [&](auto t, int h) { row(from, t, h) = {}; });
+    finish(s);
   }
   void run(const AttendBackward& s) {
-    if (s.begins) run(Clear{s.grad_key_value});
+    if (s.begins) clear(s.owned);
     pairs(s, [&](auto a, auto b, int h, int kv) {
       const auto all = {&std::as_const(row(s.query, a, h)), &std::as_const(row(s.key_value, b, kv)),
                         &std::as_const(row(s.grad_output, a, h)), &std::as_const(row(s.output, a, h)),
                         &std::as_const(row(s.delta, a, h))};
       add_term(row(s.grad_query, a, h), all);
-      add_term(row(s.grad_key_value, b, kv), all);
+      add_term(row(s.owned, b, kv), all);
     });
-    if (s.result.given()) finish(s.result, s.grad_key_value);
+    finish(s);
   }
-  void run(const Clear& s) {
-    rows(s.into, [&](auto t, int h) { row(s.into, t, h) = {false, {}}; });
+  void finish(const Attending& s) {
+    if (!s.results.given()) return;
+    copy(s.results, s.owned);
+    rows(s.owned, [&](auto t, int h) { row(s.owned, t, h) = {}; });
   }
-  void run(const Merge& s) { sum(s.into, s.from); }
-  void run(const Add& s) { sum(s.into, s.from); }
-  void run(const Compose& s) {
-    rows(s.into, [&](auto t, int h) {
-      Row both = row(s.earlier, t, h);
-      const Row& later = row(s.into, t, h);
-      both.garbage = both.garbage || later.garbage;
-      both.terms.insert(both.terms.end(), later.terms.begin(), later.terms.end());
-      row(s.into, t, h) = both;
-    });
+  void run(const Apply& s) {
+    const auto operands = row_of(s.operation).operands();
+    std::vector<Slice> read;
+    for (std::size_t i = 0; i < operands.size(); ++i) {
+      if (operands[i].use == Use::reads && s.operands[i].given()) read.push_back(s.operands[i]);
+    }
+    for (std::size_t i = 0; i < operands.size(); ++i) {
+      if (s.operands[i].given()) change(operands[i].use, s.operands[i], read);
+    }
   }
-  void run(const Copy& s) { assign(s.into, s.from); }
-  void run(const Normalize& s) { assign(s.into, s.state); }
-  void run(const Delta& s) {
-    rows(s.into, [&](auto t, int h) {
-      Row delta{false, {}};
-      add_term(delta, {&row(s.output, t, h), &row(s.grad_output, t, h)});
-      row(s.into, t, h) = delta;
-    });
-    if (s.cleared.given()) run(Clear{s.cleared});
+  void change(Use use, const Slice& into, const std::vector<Slice>& read) {
+    switch (use) {
+      case Use::reads:
+        return;
+      case Use::clears:
+        return clear(into);
+      case Use::copies:
+        return copy(into, read.at(0));
+      case Use::derives:
+        return rows(into, [&](auto t, int h) {
+          Row derived{false, {{}}};
+          for (const Slice& from : read) {
+            const Row& one = row(from, t, h);
+            derived.garbage = derived.garbage || one.garbage || one.terms.empty();
+            if (!derived.garbage) derived.terms[0] = join({&derived, &one});
+          }
+          row(into, t, h) = derived;
+        });
+      case Use::sums:
+        return put_together(into, into, read.at(0));
+      case Use::composes:
+        return put_together(into, read.at(0), into);
+      case Use::keeps:
+        return rows(into, [&](auto t, int h) {
+          for (const Slice& from : read) row(into, t, h).garbage = row(into, t, h).garbage || row(from, t, h).garbage;
+        });
+    }
   }
-  void sum(const Slice& into, const Slice& from) {
-    rows(into, [&](auto t, int h) {
-      const Row other = row(from, t, h);
-      Row& mine = row(into, t, h);
-      mine.garbage = mine.garbage || other.garbage;
-      mine.terms.insert(mine.terms.end(), other.terms.begin(), other.terms.end());
-    });
+  void clear(const Slice& into) {
+    rows(into, [&](auto t, int h) { row(into, t, h) = {false, {}}; });
   }
-  void assign(const Slice& into, const Slice& from) {
+  void copy(const Slice& into, const Slice& from) {
     rows(into, [&](auto t, int h) { row(into, t, h) = Row(row(from, t, h)); });
+  }
+  // The terms of one, then those of the other.
+  void put_together(const Slice& into, const Slice& first, const Slice& second) {
+    rows(into, [&](auto t, int h) {
+      Row both = row(first, t, h);
+      const Row other = row(second, t, h);
+      both.garbage = both.garbage || other.garbage;
+      both.terms.insert(both.terms.end(), other.terms.begin(), other.terms.end());
+      row(into, t, h) = both;
+    });
   }
 
   const AttentionProblem& problem_;

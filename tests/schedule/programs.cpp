@@ -46,7 +46,7 @@ TEST_CASE("a partial state that is merged twice, or by the wrong rank, is found"
   auto programs = test::pass_query(problem, layout);
   auto& steps = programs[1].steps;
   for (std::size_t i = 0; i < steps.size(); ++i) {
-    if (!std::holds_alternative<Merge>(steps[i])) continue;
+    if (applying(steps[i], Operation::merge) == nullptr) continue;
     steps.insert(steps.begin() + static_cast<std::ptrdiff_t>(i), steps[i]);
     break;
   }
@@ -84,7 +84,7 @@ TEST_CASE("scans are proved over any chunks, zigzag too, exclusive and inclusive
       const Layout layout = Layout::make(layout_name, problem.mask, world);
       for (Scan scan : kScans) {
         INFO(layout_name << " P=" << world << " " << to_string(scan));
-        const auto programs = test::scan(layout, 2, scan);
+        const auto programs = test::scan(problem, layout, 2, scan);
         std::string found_all;
         for (const Finding& f : check(problem, layout, programs, {}, {.needless = false}))
           found_all += to_text(f) + "\n";
@@ -104,12 +104,13 @@ TEST_CASE("a scan that is not the one it claims to be is found: inclusive for ex
       for (Scan claim : kScans) {
         if (scan == claim) continue;
         INFO(layout_name << " " << to_string(scan) << " claims " << to_string(claim));
-        REQUIRE(found(check(problem, layout, claiming(test::scan(layout, 2, scan), claim), {}), Fault::wrong));
+        REQUIRE(found(check(problem, layout, claiming(test::scan(problem, layout, 2, scan), claim), {}), Fault::wrong));
       }
     }
   }
   const Layout layout = Layout::make("contiguous", problem.mask, 3);
-  const auto findings = check(problem, layout, claiming(test::scan(layout, 2, Scan::inclusive), Scan::exclusive), {});
+  const auto findings =
+      check(problem, layout, claiming(test::scan(problem, layout, 2, Scan::inclusive), Scan::exclusive), {});
   REQUIRE(to_text(findings.at(1)) ==
           "wrong: forward rank 1: result[0:1]h[0:2] composes positions 0 to 15, where its exclusive scan is positions "
           "0 to 7");
@@ -118,29 +119,29 @@ TEST_CASE("a scan that is not the one it claims to be is found: inclusive for ex
 TEST_CASE("a scan over rows whose positions alternate with other ranks' is found") {
   const AttentionProblem problem = problem_of(8, "causal");
   const Layout layout = Layout::make("striped", problem.mask, 2);
-  REQUIRE(found(check(problem, layout, test::scan(layout, 2, Scan::inclusive), {}), Fault::wrong));
+  REQUIRE(found(check(problem, layout, test::scan(problem, layout, 2, Scan::inclusive), {}), Fault::wrong));
 }
 
 TEST_CASE("a scan composed out of order, with another head's states, or not at all, is found") {
   const AttentionProblem problem = problem_of(8, "causal");
   const Layout layout = Layout::make("contiguous", problem.mask, 3);
-  const auto compose_of = [](RankProgram& program) -> Compose& {
+  const auto compose_of = [](RankProgram& program) -> Apply& {
     for (Step& step : program.steps) {
-      if (auto* compose = std::get_if<Compose>(&step)) return *compose;
+      if (Apply* compose = applying(step, Operation::compose)) return *compose;
     }
     throw std::logic_error("no such step");
   };
-  auto programs = test::scan(layout, 2, Scan::inclusive);
-  Compose& swapped = compose_of(programs[2]);
-  std::swap(swapped.into, swapped.earlier);
+  auto programs = test::scan(problem, layout, 2, Scan::inclusive);
+  Apply& swapped = compose_of(programs[2]);
+  std::swap(swapped.at("into"), swapped.at("earlier"));
   REQUIRE(found(check(problem, layout, programs, {}), Fault::wrong));
 
-  programs = test::scan(layout, 2, Scan::inclusive);
-  compose_of(programs[2]).earlier.heads = compose_of(programs[2]).into.heads = 1;
-  compose_of(programs[2]).earlier.head_begin = 1;
+  programs = test::scan(problem, layout, 2, Scan::inclusive);
+  compose_of(programs[2]).at("earlier").heads = compose_of(programs[2]).at("into").heads = 1;
+  compose_of(programs[2]).at("earlier").head_begin = 1;
   REQUIRE(found(check(problem, layout, programs, {}), Fault::wrong));
 
-  programs = test::scan(layout, 2, Scan::inclusive);
-  std::erase_if(programs[1].steps, [](const Step& s) { return std::holds_alternative<Compose>(s); });
+  programs = test::scan(problem, layout, 2, Scan::inclusive);
+  std::erase_if(programs[1].steps, [](const Step& s) { return applying(s, Operation::compose) != nullptr; });
   REQUIRE(found(check(problem, layout, programs, {}), Fault::wrong));
 }

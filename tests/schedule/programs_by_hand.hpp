@@ -17,7 +17,7 @@ inline std::vector<RankProgram> pass_query(const AttentionProblem& problem, cons
   const int world = layout.world_size();
   std::vector<RankProgram> programs;
   for (int rank = 0; rank < world; ++rank) {
-    ProgramBuilder p(Pass::forward, rank, world);
+    ProgramBuilder p(Pass::forward, rank, world, problem.head_dim);
     const std::int64_t tokens = layout.tokens(rank);
     const auto state = [&](std::string name, std::int64_t rows) {
       return p.buffer(std::move(name), BufferKind::state, BufferRole::workspace, Dtype::fp32, rows, problem.heads);
@@ -30,7 +30,7 @@ inline std::vector<RankProgram> pass_query(const AttentionProblem& problem, cons
     const auto attend = [&](int queries, int from, int into) {
       const auto q = layout.shard(from), k = layout.shard(rank);
       if (pairs(problem.mask, q, k) == 0) return;
-      p.add(Attend{p.all(queries), p.all(keys), p.all(into), q, k, false});
+      p.add(Attend{{p.all(queries), p.all(keys), p.all(into), q, k, false}});
     };
     const auto meets = [&](int queries, int keys_of) {
       return pairs(problem.mask, layout.shard(queries), layout.shard(keys_of)) > 0;
@@ -54,19 +54,19 @@ inline std::vector<RankProgram> pass_query(const AttentionProblem& problem, cons
       }
     }
     p.add(out);
-    p.add(Clear{p.all(own)});
+    p.apply(Operation::clear, {p.all(own)});
     attend(query, rank, own);
     for (int peer = 0; peer < world; ++peer) {
       const auto i = static_cast<std::size_t>(peer);
       if (visitors[i] < 0) continue;
-      p.add(Clear{p.all(partials[i])});
+      p.apply(Operation::clear, {p.all(partials[i])});
       attend(visitors[i], peer, partials[i]);
     }
     p.add(back);
     for (int buffer : returned) {
-      if (buffer >= 0) p.add(Merge{p.all(own), p.all(buffer)});
+      if (buffer >= 0) p.apply(Operation::merge, {p.all(own), p.all(buffer)});
     }
-    p.add(Normalize{p.all(output), p.all(own)});
+    p.apply(Operation::normalize, {p.all(output), p.all(own)});
     programs.push_back(std::move(p).finish());
   }
   return programs;
@@ -79,7 +79,7 @@ inline std::vector<RankProgram> crossed_lanes(const AttentionProblem& problem, c
   std::vector<RankProgram> programs;
   for (int rank : {0, 1}) {
     const int peer = 1 - rank;
-    ProgramBuilder p(Pass::forward, rank, 2, 2);
+    ProgramBuilder p(Pass::forward, rank, 2, problem.head_dim, 2);
     const auto buffer = [&](const char* name, BufferKind kind, BufferRole role, Dtype dtype, int of, int heads) {
       return p.buffer(name, kind, role, dtype, layout.tokens(of), heads);
     };
@@ -91,19 +91,73 @@ inline std::vector<RankProgram> crossed_lanes(const AttentionProblem& problem, c
     const int visiting =
         buffer("visiting", BufferKind::key_value, BufferRole::workspace, problem.dtype, peer, problem.kv_heads);
     p.add(Exchange{{}, {{p.all(visiting), peer}}, rank});
-    p.add(Clear{p.all(state)});
-    p.add(Attend{p.all(query), p.all(visiting), p.all(state), layout.shard(rank), layout.shard(peer), false});
-    p.add(Attend{p.all(query), p.all(own), p.all(state), layout.shard(rank), layout.shard(rank), false});
+    p.apply(Operation::clear, {p.all(state)});
+    p.add(Attend{{p.all(query), p.all(visiting), p.all(state), layout.shard(rank), layout.shard(peer), false}});
+    p.add(Attend{{p.all(query), p.all(own), p.all(state), layout.shard(rank), layout.shard(rank), false}});
     p.add(Exchange{{{p.all(own), peer}}, {}, peer});
-    p.add(Normalize{p.all(output), p.all(state)});
+    p.apply(Operation::normalize, {p.all(output), p.all(state)});
     programs.push_back(std::move(p).finish());
   }
   return programs;
 }
 
+// One rank, whose attends name two masks that together are causal: the first document and the second, each by itself,
+// by a mask of the program's own; and all keys of the first for the queries of the second, by the problem's.
+inline RankProgram by_two_masks(const AttentionProblem& problem, std::int64_t cut, const char* own_mask, Pass pass) {
+  ProgramBuilder p(pass, 0, 1, problem.head_dim);
+  using Kind = BufferKind;
+  using Role = BufferRole;
+  const std::int64_t n = problem.seq_len;
+  const auto buffer = [&](const char* name, Kind kind, Role role, int heads) {
+    return p.buffer(name, kind, role, Dtype::fp32, n, heads);
+  };
+  const int own = p.mask(Mask::parse(own_mask, n));
+  const int query = buffer("query", Kind::query, Role::input, problem.heads);
+  const int keys = buffer("key_value", Kind::key_value, Role::input, problem.kv_heads);
+  if (pass == Pass::forward) {
+    const int output = buffer("output", Kind::output, Role::output, problem.heads);
+    const int state = buffer("state", Kind::state, Role::workspace, problem.heads);
+    p.apply(Operation::clear, {p.all(state)});
+    p.add(Attend{{p.all(query), p.all(keys), p.all(state), {{0, n, 1}}, {{0, n, 1}}, false, own}});
+    const Range late{cut, n}, early{0, cut};
+    p.add(Attend{{p.tokens(query, late),
+                  p.tokens(keys, early),
+                  p.tokens(state, late),
+                  {{cut, n - cut, 1}},
+                  {{0, cut, 1}},
+                  true}});
+    p.apply(Operation::normalize, {p.all(output), p.all(state)});
+    return std::move(p).finish();
+  }
+  const int output = buffer("output", Kind::output, Role::input, problem.heads);
+  const int grad_output = buffer("grad_output", Kind::grad_output, Role::input, problem.heads);
+  const int delta = buffer("delta", Kind::delta, Role::workspace, problem.heads);
+  const int grad_query = buffer("grad_query", Kind::grad_query, Role::output, problem.heads);
+  const int grad_keys = buffer("grad_key_value", Kind::grad_key_value, Role::output, problem.kv_heads);
+  p.apply(Operation::delta, {p.all(delta), p.all(output), p.all(grad_output)});
+  p.apply(Operation::clear, {p.all(grad_query)});
+  p.apply(Operation::clear, {p.all(grad_keys)});
+  const auto attend = [&](Range q, Range k, int mask) {
+    p.add(AttendBackward{{p.tokens(query, q),
+                          p.tokens(keys, k),
+                          p.tokens(grad_keys, k),
+                          {{q.begin, q.size(), 1}},
+                          {{k.begin, k.size(), 1}},
+                          mask == 0,
+                          mask},
+                         p.tokens(grad_output, q),
+                         p.tokens(output, q),
+                         p.tokens(delta, q),
+                         p.tokens(grad_query, q)});
+  };
+  attend({0, n}, {0, n}, own);
+  attend({cut, n}, {0, cut}, 0);
+  return std::move(p).finish();
+}
+
 // A scan over the spans of all shards in the order of their positions, or reversed: one state a span, whoever owns it.
 // A rank comes by as often as it has spans.
-inline std::vector<RankProgram> scan(const Layout& layout, int heads, Scan claim) {
+inline std::vector<RankProgram> scan(const AttentionProblem& problem, const Layout& layout, int heads, Scan claim) {
   const bool reversed = claim == Scan::exclusive_reversed || claim == Scan::inclusive_reversed;
   const bool inclusive = claim == Scan::inclusive || claim == Scan::inclusive_reversed;
   struct Place {
@@ -119,7 +173,7 @@ inline std::vector<RankProgram> scan(const Layout& layout, int heads, Scan claim
             [&](const Place& a, const Place& b) { return reversed ? a.begin > b.begin : a.begin < b.begin; });
   std::vector<RankProgram> programs;
   for (int rank = 0; rank < layout.world_size(); ++rank) {
-    ProgramBuilder p(Pass::forward, rank, layout.world_size());
+    ProgramBuilder p(Pass::forward, rank, layout.world_size(), problem.head_dim);
     const auto rows = static_cast<std::int64_t>(layout.shard(rank).size());
     const auto buffer = [&](const char* name, BufferRole role, Scan of) {
       return p.buffer(name, BufferKind::scan, role, Dtype::fp32, rows, heads, RowOrder::by_head, of);
@@ -136,11 +190,11 @@ inline std::vector<RankProgram> scan(const Layout& layout, int heads, Scan claim
       Slice before = row(earlier, t);
       if (!first && places[i - 1].rank == rank) before = row(total, places[i - 1].row);
       if (!first && places[i - 1].rank != rank) p.add(Exchange{{}, {{before, places[i - 1].rank}}, 0});
-      if (!inclusive && first) p.add(Clear{row(result, t)});
-      if (!inclusive && !first) p.add(Copy{row(result, t), before});
+      if (!inclusive && first) p.apply(Operation::clear, {row(result, t)});
+      if (!inclusive && !first) p.apply(Operation::copy, {row(result, t), before});
       if (last && !inclusive) continue;
-      p.add(Copy{row(total, t), row(own, t)});
-      if (!first) p.add(Compose{row(total, t), before});
+      p.apply(Operation::copy, {row(total, t), row(own, t)});
+      if (!first) p.apply(Operation::compose, {row(total, t), before});
       if (!last && places[i + 1].rank != rank) p.add(Exchange{{{row(total, t), places[i + 1].rank}}, {}, 0});
     }
     programs.push_back(std::move(p).finish());

@@ -87,10 +87,10 @@ TEST_CASE("each structural fault is named, with rank and step") {
   REQUIRE_THAT(e.fault(), ContainsSubstring("writes the input"));
 
   e = {};
-  e.first<Clear>().into.buffer = 99;
+  e.first<Apply>().at("into").buffer = 99;
   REQUIRE_THAT(e.fault(), ContainsSubstring("no buffer 99"));
 
   e = {};
-  e.first<Normalize>().into.tokens -= 1;
+  std::get<Apply>(e.program.steps.back()).at("into").tokens -= 1;
   REQUIRE_THAT(e.fault(), ContainsSubstring("differ in shape"));
 }

@@ -160,7 +160,7 @@ TEST_CASE("an ordered scan over the ranks composes decayed states, forward and r
   const int d = problem.head_dim, heads = 2;
   for (bool reversed : {false, true}) {
     for (int world_size : {1, 2, 5}) {
-      const auto programs = scan(Layout::make("contiguous", problem.mask, world_size), heads,
+      const auto programs = scan(problem, Layout::make("contiguous", problem.mask, world_size), heads,
                                  reversed ? Scan::inclusive_reversed : Scan::inclusive);
       const auto decay_of = [&](int rank, int row) { return 0.5f + 0.05f * static_cast<float>((rank + row) % 7); };
       const auto matrix_of = [&](int rank, int i) { return std::sin(static_cast<float>(rank * 131 + i)); };

@@ -58,6 +58,11 @@ bool well_formed(const AttentionProblem& problem, const std::vector<RankProgram>
       findings.add({Fault::wrong, p.pass, p.rank, -1, concat("states ", p.lanes, " lanes where rank 0 has ", theirs)});
       return false;
     }
+    const auto same_mask = [](const Mask& a, const Mask& b) { return a.text() == b.text(); };
+    if (!std::equal(p.masks.begin(), p.masks.end(), programs[0].masks.begin(), programs[0].masks.end(), same_mask)) {
+      findings.add({Fault::wrong, p.pass, p.rank, -1, "has other masks than rank 0"});
+      return false;
+    }
     try {
       validate(p, problem);
     } catch (const Error& error) {

@@ -105,6 +105,40 @@ void Effects::expect_rows_of(const Slice& rows, const Slice& query, const Identi
   }
 }
 
+void Effects::apply(const Apply& s) {
+  const auto rows = row_of(s.operation).operands();
+  std::vector<Slice> read;
+  for (std::size_t i = 0; i < rows.size(); ++i) {
+    if (rows[i].use == Use::reads && s.operands[i].given()) read.push_back(s.operands[i]);
+  }
+  for (std::size_t i = 0; i < rows.size(); ++i) {
+    const Slice& operand = s.operands[i];
+    if (!operand.given()) continue;
+    switch (rows[i].use) {
+      case Use::reads:
+        break;
+      case Use::clears:
+        clear(operand);
+        break;
+      case Use::copies:
+        copy(operand, read[0]);
+        break;
+      case Use::derives:
+        derive(operand, read);
+        break;
+      case Use::sums:
+        sum(operand, read[0]);
+        break;
+      case Use::composes:
+        compose(operand, read[0]);
+        break;
+      case Use::keeps:
+        keep(operand, read);
+        break;
+    }
+  }
+}
+
 void Effects::clear(const Slice& into) {
   Provenance empty;
   empty.written = true;
@@ -113,12 +147,13 @@ void Effects::clear(const Slice& into) {
 }
 
 // The last an attend does to rows that it owns; it need not store them, and nobody may count on what they hold.
-void Effects::finish(const Slice& into, const Slice& rows) {
-  copy(into, rows);
-  memory(rows).write(rows, {});
+void Effects::finish(const Attending& s) {
+  if (!s.results.given()) return;
+  copy(s.results, s.owned);
+  memory(s.owned).write(s.owned, {});
 }
 
-void Effects::accumulate(const Slice& into, const Slice& from) {
+void Effects::sum(const Slice& into, const Slice& from) {
   for (const Cell& cell : memory(from).read(from)) {
     if (!cell.value.written) {
       report(Fault::unwritten, step_, "reads rows ", cell.token_begin, " to ", cell.token_end, " that nothing wrote");
@@ -159,29 +194,54 @@ void Effects::copy(const Slice& into, const Slice& from) {
   }
 }
 
-void Effects::apply(const Delta& s) {
-  const std::vector<Cell> outputs = memory(s.output).read(s.output);
-  for (const Cell& cell : outputs) {
+void Effects::derive(const Slice& into, std::span<const Slice> from) {
+  const std::vector<Cell> cells = memory(from[0]).read(from[0]);
+  for (const Cell& cell : cells) {
     if (!cell.value.written || !cell.value.identity.known()) {
-      report(Fault::unwritten, step_, "reads ", to_text(program_, s.output), ", which nothing wrote");
+      report(Fault::unwritten, step_, "reads ", to_text(program_, from[0]), ", which nothing wrote");
       continue;
     }
-    expect_rows_of(corresponding(s.grad_output, s.output, cell), corresponding(s.output, s.output, cell),
-                   cell.value.identity);
+    for (const Slice& other : from.subspan(1)) {
+      expect_rows_of(corresponding(other, from[0], cell), corresponding(from[0], from[0], cell), cell.value.identity);
+    }
     Provenance rows;
     rows.written = true;
-    rows.identity = shifted(cell.value.identity, s.into, s.output);
+    rows.identity = shifted(cell.value.identity, into, from[0]);
     rows.writer = node_;
     context_.lineage.used(cell.value.writer, node_);
-    memory(s.into).write(corresponding(s.into, s.output, cell), rows);
+    memory(into).write(corresponding(into, from[0], cell), rows);
   }
-  if (s.cleared.given()) clear(s.cleared);
+}
+
+void Effects::keep(const Slice& into, std::span<const Slice> beside) {
+  for (const Slice& other : beside) {
+    for (const Cell& cell : memory(other).read(other)) {
+      if (!cell.value.written || !cell.value.identity.known()) {
+        report(Fault::unwritten, step_, "reads ", to_text(program_, other), ", which nothing wrote");
+        continue;
+      }
+      context_.lineage.used(cell.value.writer, node_);
+      const Identity identity = shifted(cell.value.identity, into, other);
+      memory(into).update(corresponding(into, other, cell), [&](Cell& kept) {
+        if (!kept.value.identity.known()) {
+          kept.value.identity = identity;
+        } else if (kept.value.identity != identity) {
+          report(Fault::wrong, step_, to_text(program_, other), " are not rows of ", to_text(program_, into));
+        }
+      });
+    }
+  }
+  memory(into).update(into, [&](Cell& kept) {
+    if (!kept.value.written) report(Fault::unwritten, step_, "changes rows that nothing wrote");
+    context_.lineage.used(kept.value.writer, node_);
+    kept.value.writer = node_;
+  });
 }
 
 namespace {
 
 // The positions of both, when those of `earlier` stand right before the others in the direction of the scan.
-std::optional<Composed> compose(const Composed& later, const Composed& earlier) {
+std::optional<Composed> both_of(const Composed& later, const Composed& earlier) {
   if (earlier.positions.count == 0) return later;
   if (later.positions.count == 0) return earlier;
   const auto goes = [&](int direction) {
@@ -202,19 +262,19 @@ std::optional<Composed> compose(const Composed& later, const Composed& earlier) 
 
 }  // namespace
 
-void Effects::apply(const Compose& s) {
-  for (const Cell& cell : memory(s.earlier).read(s.earlier)) {
+void Effects::compose(const Slice& into, const Slice& earlier) {
+  for (const Cell& cell : memory(earlier).read(earlier)) {
     if (!cell.value.written) {
       report(Fault::unwritten, step_, "reads a scan state that nothing wrote");
       continue;
     }
-    const Identity identity = shifted(cell.value.identity, s.into, s.earlier);
-    memory(s.into).update(corresponding(s.into, s.earlier, cell), [&](Cell& later) {
+    const Identity identity = shifted(cell.value.identity, into, earlier);
+    memory(into).update(corresponding(into, earlier, cell), [&](Cell& later) {
       if (!later.value.written) {
         report(Fault::unwritten, step_, "composes into a scan state that nothing wrote");
         return;
       }
-      const auto both = compose(later.value.composed, cell.value.composed);
+      const auto both = both_of(later.value.composed, cell.value.composed);
       if (!both) {
         report(Fault::wrong, step_, "composes positions ", to_text(later.value.composed), " right after positions ",
                to_text(cell.value.composed));

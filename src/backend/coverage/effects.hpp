@@ -3,6 +3,7 @@
 #pragma once
 
 #include <optional>
+#include <span>
 #include <string>
 #include <utility>
 #include <vector>
@@ -90,18 +91,15 @@ class Effects {
   void apply(const Exchange&) {}
   void apply(const Attend& s);
   void apply(const AttendBackward& s);
-  void apply(const Clear& s) { clear(s.into); }
-  void apply(const Merge& s) { accumulate(s.into, s.from); }
-  void apply(const Add& s) { accumulate(s.into, s.from); }
-  void apply(const Compose& s);
-  void apply(const Copy& s) { copy(s.into, s.from); }
-  void apply(const Normalize& s) { copy(s.into, s.state); }
-  void apply(const Delta& s);
+  void apply(const Apply& s);
 
   void clear(const Slice& into);
-  void finish(const Slice& into, const Slice& rows);
-  void accumulate(const Slice& into, const Slice& from);
+  void finish(const Attending& s);
   void copy(const Slice& into, const Slice& from);
+  void derive(const Slice& into, std::span<const Slice> from);
+  void sum(const Slice& into, const Slice& from);
+  void compose(const Slice& into, const Slice& earlier);
+  void keep(const Slice& into, std::span<const Slice> beside);
 
   // The positions of rows of a shard; and whether a cell holds just the rows a step claims.
   std::vector<Span> positions(const Identity& identity, Range tokens) const;
@@ -109,11 +107,13 @@ class Effects {
   // Reads rows that must be written and be those of the queries: out, lse, do, delta.
   void expect_rows_of(const Slice& slice, const Slice& query, const Identity& identity);
 
-  std::vector<Cell> visited(const Slice& slice, const Rows& claim, bool rows_are_keys, const Rows& others);
-  template <typename AttendStep, typename Fold>
-  void visit_blocks(const AttendStep& s, const Fold& fold);
+  std::vector<Cell> visited(const Slice& slice, const Mask& mask, const Rows& claim, bool rows_are_keys,
+                            const Rows& others);
+  template <typename Fold>
+  void visit_blocks(const Attending& s, const Fold& fold);
   void fold_rows(const Slice& rows, const Identity& identity, const std::shared_ptr<const Share>& share,
                  bool rows_are_keys);
+  const Mask& mask(int index) const { return mask_of(program_, context_.problem, index); }
 
   Context& context_;
   const RankProgram& program_;

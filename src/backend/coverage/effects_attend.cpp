@@ -38,8 +38,8 @@ struct Block {
   std::shared_ptr<const Share> share;
   Rows rows;
 
-  Block(std::vector<Cell> of, const Context& context) : cells(std::move(of)), rows({}) {
-    Share all{rank(), {}};
+  Block(std::vector<Cell> of, const Context& context, int mask) : cells(std::move(of)), rows({}) {
+    Share all{rank(), {}, mask};
     for (const Cell& cell : cells) all.rows.push_back(cell.value.identity.rows(cell.tokens()));
     rows = Rows(context.shards[static_cast<std::size_t>(all.rank)].at(all.rows));
     share = std::make_shared<const Share>(std::move(all));
@@ -50,7 +50,8 @@ struct Block {
   int head_end() const { return cells.front().head_end; }
 };
 
-std::vector<Block> blocks_of(std::vector<Cell> cells, const Context& context) {
+// What is folded in of them is what the mask admits.
+std::vector<Block> blocks_of(std::vector<Cell> cells, const Context& context, int mask) {
   const auto source = [](const Cell& cell) {
     return std::tuple(cell.head_begin, cell.head_end, cell.value.identity.rank, cell.value.identity.head_shift);
   };
@@ -67,21 +68,21 @@ std::vector<Block> blocks_of(std::vector<Cell> cells, const Context& context) {
           block.empty() || (source(cell) == source(block.back()) && rows(cell).begin >= rows(block.back()).end);
       (fits ? block : others).push_back(std::move(cell));
     }
-    blocks.emplace_back(std::move(block), context);
+    blocks.emplace_back(std::move(block), context, mask);
     cells = std::move(others);
   }
   return blocks;
 }
 
 // The cells of a block that meet another block.
-std::vector<Cell> meeting(const Context& context, const Block& block, bool rows_are_keys, const Block& other) {
+std::vector<Cell> meeting(const Mask& mask, const Block& block, bool rows_are_keys, const Block& other) {
   if (block.cells.size() == 1) return block.cells;
   std::vector<Cell> met;
   std::int64_t row = 0;
   for (const Cell& cell : block.cells) {
     const Range rows{row, row + cell.tokens().size()};
     row = rows.end;
-    if (Meeting(context.problem.mask, block.rows.at(rows), rows_are_keys).pairs_with(other.rows) > 0) {
+    if (Meeting(mask, block.rows.at(rows), rows_are_keys).pairs_with(other.rows) > 0) {
       met.push_back(cell);
     }
   }
@@ -99,13 +100,14 @@ bool Effects::holds(const Cell& cell, const std::vector<Span>& claimed) const {
 
 // The cells of a slice between whose claimed positions and those of the other side the mask admits anything; they have
 // been found to hold what is claimed.
-std::vector<Cell> Effects::visited(const Slice& slice, const Rows& claim, bool rows_are_keys, const Rows& others) {
+std::vector<Cell> Effects::visited(const Slice& slice, const Mask& mask, const Rows& claim, bool rows_are_keys,
+                                   const Rows& others) {
   const char* const what = rows_are_keys ? "keys " : "queries ";
   std::vector<Cell> good;
   for (Cell& cell : memory(slice).read(slice)) {
     const std::vector<Span> claimed =
         claim.at(Range{cell.token_begin - slice.token_begin, cell.token_end - slice.token_begin});
-    if (Meeting(context_.problem.mask, claimed, rows_are_keys).pairs_with(others) == 0) continue;
+    if (Meeting(mask, claimed, rows_are_keys).pairs_with(others) == 0) continue;
     if (!cell.value.written) {
       report(Fault::unwritten, step_, "reads ", what, cell.token_begin, " to ", cell.token_end,
              rows_are_keys ? " that never arrived" : " that nothing wrote");
@@ -121,16 +123,16 @@ std::vector<Cell> Effects::visited(const Slice& slice, const Rows& claim, bool r
 
 // Calls fold(query cells, query block, key cells, key block) for all cells of two blocks that meet. The query cells are
 // cut to the heads that read the keys.
-template <typename AttendStep, typename Fold>
-void Effects::visit_blocks(const AttendStep& s, const Fold& fold) {
-  const Mask& mask = context_.problem.mask;
+template <typename Fold>
+void Effects::visit_blocks(const Attending& s, const Fold& fold) {
+  const Mask& mask = this->mask(s.mask);
   const int group = context_.problem.group();
   if (s.mask_free && pairs(mask, s.query_spans, s.key_spans) != s.query.tokens * s.key_value.tokens) {
     report(Fault::wrong, step_, "is not free of the mask");
   }
   const Rows query_claim(s.query_spans), key_claim(s.key_spans);
-  const auto key_blocks = blocks_of(visited(s.key_value, key_claim, true, query_claim), context_);
-  const auto query_blocks = blocks_of(visited(s.query, query_claim, false, key_claim), context_);
+  const auto key_blocks = blocks_of(visited(s.key_value, mask, key_claim, true, query_claim), context_, s.mask);
+  const auto query_blocks = blocks_of(visited(s.query, mask, query_claim, false, key_claim), context_, s.mask);
   for (const Block& keys : key_blocks) {
     // The query heads of the slice that read these KV heads.
     const int first = s.query.head_begin + (keys.head_begin() - s.key_value.head_begin) * group;
@@ -144,8 +146,8 @@ void Effects::visit_blocks(const AttendStep& s, const Fold& fold) {
         report(Fault::wrong, step_, "query head ", query_head, " does not read KV head ", kv_head);
         continue;
       }
-      std::vector<Cell> query_cells = meeting(context_, queries, false, keys);
-      const std::vector<Cell> key_cells = meeting(context_, keys, true, queries);
+      std::vector<Cell> query_cells = meeting(mask, queries, false, keys);
+      const std::vector<Cell> key_cells = meeting(mask, keys, true, queries);
       for (Cell& cell : query_cells) {
         cell.head_begin = head_begin;
         cell.head_end = head_end;
@@ -162,7 +164,7 @@ void Effects::fold_rows(const Slice& rows, const Identity& identity, const std::
                         bool rows_are_keys) {
   const Rows& shard = context_.shards[static_cast<std::size_t>(share->rank)];
   memory(rows).update(rows, [&](Cell& cell) {
-    const Meeting own(context_.problem.mask, positions(identity, cell.tokens()), rows_are_keys);
+    const Meeting own(mask(share->mask), positions(identity, cell.tokens()), rows_are_keys);
     if (own.pairs(shard.at(intersection(shard.within(own.reach()), share->rows))) == 0) return;
     if (!cell.value.written) {
       report(Fault::unwritten, step_, "adds to rows ", cell.token_begin, " to ", cell.token_end,
@@ -180,18 +182,18 @@ void Effects::fold_rows(const Slice& rows, const Identity& identity, const std::
 }
 
 void Effects::apply(const Attend& s) {
-  if (s.begins) clear(s.state);
+  if (s.begins) clear(s.owned);
   visit_blocks(s, [&](const auto& query_cells, const auto&, const auto&, const auto& keys) {
     for (const Cell& q : query_cells) {
-      fold_rows(corresponding(s.state, s.query, q), shifted(q.value.identity, s.state, s.query), keys, false);
+      fold_rows(corresponding(s.owned, s.query, q), shifted(q.value.identity, s.owned, s.query), keys, false);
     }
   });
-  if (s.output.given()) finish(s.output, s.state);
+  finish(s);
 }
 
 void Effects::apply(const AttendBackward& s) {
   const int group = context_.problem.group();
-  if (s.begins) clear(s.grad_key_value);
+  if (s.begins) clear(s.owned);
   visit_blocks(s, [&](const auto& query_cells, const auto& queries, const auto& key_cells, const auto& keys) {
     for (const Cell& q : query_cells) {
       const Identity& id = q.value.identity;
@@ -204,11 +206,11 @@ void Effects::apply(const AttendBackward& s) {
     for (Cell kv : key_cells) {
       kv.head_begin = s.key_value.head_begin + (heads.head_begin - s.query.head_begin) / group;
       kv.head_end = s.key_value.head_begin + (heads.head_end - s.query.head_begin) / group;
-      fold_rows(corresponding(s.grad_key_value, s.key_value, kv),
-                shifted(kv.value.identity, s.grad_key_value, s.key_value), queries, true);
+      fold_rows(corresponding(s.owned, s.key_value, kv), shifted(kv.value.identity, s.owned, s.key_value), queries,
+                true);
     }
   });
-  if (s.result.given()) finish(s.result, s.grad_key_value);
+  finish(s);
 }
 
 }  // namespace orrery::coverage

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <map>
+#include <optional>
 
 #include "orrery/error.hpp"
 
@@ -22,6 +23,58 @@ std::vector<Range> repeated(std::vector<Range>& ranges) {
   return again;
 }
 
+// Pairs that two masks admit both, query by query.
+std::int64_t common_pairs(const Mask& a, const Mask& b, const std::vector<Span>& queries,
+                          const std::vector<Span>& keys) {
+  std::int64_t count = 0;
+  const auto count_keys = [&](Range one, Range other) {
+    const Range both{std::max(one.begin, other.begin), std::min(one.end, other.end)};
+    const auto before = [](const Span& span, std::int64_t position) {
+      return std::clamp<std::int64_t>((position - span.begin + span.stride - 1) / span.stride, 0, span.count);
+    };
+    if (both.empty()) return;
+    for (const Span& span : keys) count += before(span, both.end) - before(span, both.begin);
+  };
+  for (const Span& span : queries) {
+    for (std::int64_t i = 0; i < span.count; ++i) {
+      const VisibleKeys seen = a.visible(span.at(i)), other = b.visible(span.at(i));
+      for (const Range& one : {seen.keys, seen.sinks}) {
+        for (const Range& two : {other.keys, other.sinks}) count_keys(one, two);
+      }
+    }
+  }
+  return count;
+}
+
+// Of a cell into which masks of the program's own have let shares: each of these lets in what the problem's mask
+// admits, and no two of them the same pairs. Slower than where there is one mask, for it goes query by query.
+bool judge_masks(Context& context, Effects& rank, const std::string& where, const Cell& cell, bool rows_are_keys) {
+  const std::vector<Span> own = context.shards[static_cast<std::size_t>(rank.program().rank)].at(cell.tokens());
+  const auto common = [&](int a, int b, int source, const std::vector<Range>& rows) {
+    const Mask &one = mask_of(rank.program(), context.problem, a), &other = mask_of(rank.program(), context.problem, b);
+    const std::vector<Span> others = context.shards[static_cast<std::size_t>(source)].at(rows);
+    return rows_are_keys ? common_pairs(one, other, others, own) : common_pairs(one, other, own, others);
+  };
+  const auto& shares = cell.value.shares;
+  for (std::size_t i = 0; i < shares.size(); ++i) {
+    const Share& s = *shares[i];
+    if (common(s.mask, 0, s.rank, s.rows) != common(s.mask, s.mask, s.rank, s.rows)) {
+      rank.report(Fault::wrong, -1, where, " has pairs with rank ", s.rank, " that mask ", s.mask,
+                  " admits, and the problem's does not");
+      return false;
+    }
+    for (std::size_t j = 0; j < i; ++j) {
+      if (shares[j]->rank != s.rank) continue;
+      const std::vector<Range> both = intersection(shares[j]->rows, s.rows);
+      if (common(shares[j]->mask, s.mask, s.rank, both) == 0) continue;
+      rank.report(Fault::repeated, -1, where, " has rows ", both.front().begin, " to ", both.back().end, " of rank ",
+                  s.rank, " more than once, by masks ", shares[j]->mask, " and ", s.mask);
+      return false;
+    }
+  }
+  return true;
+}
+
 void judge_cell(Context& context, Effects& rank, const Buffer& buffer, const Cell& cell) {
   const bool rows_are_keys = buffer.kind == BufferKind::grad_key_value;
   const std::string where =
@@ -36,17 +89,30 @@ void judge_cell(Context& context, Effects& rank, const Buffer& buffer, const Cel
   }
   // The cell's rows are queries; for dk and dv they are the keys.
   const auto shard = [&](int source) -> const Rows& { return context.shards[static_cast<std::size_t>(source)]; };
-  const Meeting own(context.problem.mask, shard(rank.program().rank).at(cell.tokens()), rows_are_keys);
+  const auto meeting = [&](int mask) {
+    return Meeting(mask_of(rank.program(), context.problem, mask), shard(rank.program().rank).at(cell.tokens()),
+                   rows_are_keys);
+  };
+  const Meeting own = meeting(0);
   std::map<int, std::vector<Range>> folded;  // by rank: rows that the cell's can meet, as often as they were folded in
   std::map<int, std::int64_t> visited;
   std::int64_t total = 0;
+  bool own_masks = false;
   for (const auto& share : cell.value.shares) {
-    const std::vector<Range> met = intersection(shard(share->rank).within(own.reach()), share->rows);
-    const std::int64_t here = own.pairs(shard(share->rank).at(met));
+    std::optional<Meeting> other;
+    if (share->mask != 0) other.emplace(meeting(share->mask));
+    own_masks = own_masks || other;
+    const Meeting& by = other ? *other : own;
+    const std::vector<Range> met = intersection(shard(share->rank).within(by.reach()), share->rows);
+    const std::int64_t here = by.pairs(shard(share->rank).at(met));
     visited[share->rank] += here;
     total += here;
     std::vector<Range>& all = folded[share->rank];
     all.insert(all.end(), met.begin(), met.end());
+  }
+  if (own_masks) {
+    if (!judge_masks(context, rank, where, cell, rows_are_keys)) return;
+    folded.clear();
   }
   for (auto& [source, rows] : folded) {
     const std::vector<Range> again = repeated(rows);

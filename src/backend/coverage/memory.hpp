@@ -12,10 +12,12 @@
 
 namespace orrery::coverage {
 
-// Rows of one rank's shard, by index: disjoint ranges, ascending. All rows that a step folds them into share one.
+// Rows of one rank's shard, by index: disjoint ranges, ascending. Of them, those that a mask of the program admits. All
+// rows that a step folds them into share one.
 struct Share {
   int rank;
   std::vector<Range> rows;
+  int mask = 0;
 };
 
 // Row (t, h) of a cell is row t + token_shift of this rank's shard, head h + head_shift.

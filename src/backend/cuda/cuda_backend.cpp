@@ -3,16 +3,17 @@
 #include <cuda_runtime_api.h>
 
 #include <algorithm>
+#include <tuple>
 #include <utility>
 
 #include "backend/cuda/gaps.hpp"
 #include "backend/cuda/step_tables.hpp"
 #include "backend/memory/exchanges.hpp"
+#include "backend/memory/step_tensors.hpp"
 #include "device/check.hpp"
 #include "device/named_range.hpp"
 #include "device/stream.hpp"
 #include "kernels/cuda/attend.hpp"
-#include "kernels/cuda/rowwise.hpp"
 #include "link/deadline.hpp"
 #include "link/stream_link.hpp"
 #include "orrery/error.hpp"
@@ -40,16 +41,14 @@ struct ScratchPlan {
     std::int64_t query_len = 0;
     std::size_t kernel_bytes = 0;
     for (const Step& step : program.steps) {
-      if (const auto* s = std::get_if<Attend>(&step)) {
-        query_len = std::max(query_len, s->query.tokens);
-        kernel_bytes = std::max(kernel_bytes, kernels::cuda::kForwardScratchBytes);
-      }
-      if (const auto* s = std::get_if<AttendBackward>(&step)) {
-        query_len = std::max(query_len, s->query.tokens);
-        kernel_bytes = std::max(kernel_bytes, kernels::cuda::attend_backward_scratch_bytes(
-                                                  problem.batch, s->query.tokens, s->query.heads, s->key_value.tokens,
-                                                  s->key_value.heads, problem.head_dim));
-      }
+      const Attending* const s = attending(step);
+      if (s == nullptr) continue;
+      query_len = std::max(query_len, s->query.tokens);
+      kernel_bytes = std::max(kernel_bytes, std::holds_alternative<Attend>(step)
+                                                ? kernels::cuda::kForwardScratchBytes
+                                                : kernels::cuda::attend_backward_scratch_bytes(
+                                                      problem.batch, s->query.tokens, s->query.heads,
+                                                      s->key_value.tokens, s->key_value.heads, problem.head_dim));
     }
     const std::int64_t tiles = (query_len + kernels::cuda::kRangeTile - 1) / kernels::cuda::kRangeTile;
     bounds = rounded(static_cast<std::size_t>(query_len) * sizeof(KeyRange));
@@ -96,29 +95,14 @@ class Runner final : public MemoryBackend {
   void run(const Exchange&) {}
   void run(const Attend& s);
   void run(const AttendBackward& s);
-  void run(const Clear& s);
-  void run(const Merge& s) { kernels::cuda::merge(state(s.into), state(s.from), stream_); }
-  void run(const Add& s);
-  void run(const Compose& s) { kernels::cuda::compose(scan(s.into), scan(s.earlier), stream_); }
-  void run(const Copy& s);
-  void run(const Normalize& s) {
-    kernels::cuda::normalize(state(s.state), tensor(s.into, 0), tensor(s.into, 1), stream_);
-  }
-  void run(const Delta& s);
-
-  std::size_t parts(const Slice& slice) const { return memory_[static_cast<std::size_t>(slice.buffer)].size(); }
-  TensorView tensor(const Slice& slice, std::size_t component) const {
-    return rows(memory_[static_cast<std::size_t>(slice.buffer)][component], slice);
-  }
-  kernels::cuda::State state(const Slice& s) const { return {tensor(s, 0), tensor(s, 1), tensor(s, 2)}; }
-  kernels::cuda::ScanState scan(const Slice& s) const { return {tensor(s, 0), tensor(s, 1)}; }
+  void run(const Apply& s) { kernels::apply(tensors_.operands(s), stream_); }
 
   const AttentionProblem& problem_;
   const RankProgram& program_;
   const Dependencies& dependencies_;
   const CudaOptions options_;
   const StreamLink& link_;
-  const std::vector<BufferMemory> memory_;
+  const StepTensors tensors_;
   const std::vector<Slice> gaps_;
   const StepTables tables_;
   const Scratch scratch_;
@@ -138,9 +122,11 @@ class Runner final : public MemoryBackend {
   double began_ = 0;       // when origin_ was reached, as far as the host knows
   bool captured_ = false;  // into a CUDA graph, outside of which its events mean nothing
   int current_ = -1;
-  std::vector<char> joined_;                    // exchanges that computation already stands behind
-  std::pair<std::size_t, std::size_t> filled_;  // whose ranges lie in the scratch
-  static constexpr std::pair<std::size_t, std::size_t> kNothing = {SIZE_MAX, SIZE_MAX};
+  std::vector<char> joined_;  // exchanges that computation already stands behind
+  // Whose ranges lie in the scratch: a mask, and tables of queries and keys.
+  using Filled = std::tuple<int, std::size_t, std::size_t>;
+  Filled filled_;
+  static constexpr Filled kNothing = {-1, SIZE_MAX, SIZE_MAX};
 };
 
 Runner::Runner(const AttentionProblem& problem, const RankProgram& program, const Dependencies& dependencies,
@@ -150,7 +136,7 @@ Runner::Runner(const AttentionProblem& problem, const RankProgram& program, cons
       dependencies_(dependencies),
       options_(options),
       link_(link),
-      memory_(std::move(memory)),
+      tensors_(program, std::move(memory)),
       gaps_(gaps(program)),
       tables_(problem, program),
       scratch_(scratch),
@@ -158,7 +144,7 @@ Runner::Runner(const AttentionProblem& problem, const RankProgram& program, cons
       stream_(static_cast<StreamHandle>(options.stream)),
       computed_(program.steps.size()),
       filled_(kNothing) {
-  ProgramExchanges exchanges = exchanges_of(program, dependencies, memory_);
+  ProgramExchanges exchanges = exchanges_of(program, dependencies, tensors_.memory());
   const std::size_t needed = places_.staging + rounded(link.staging_bytes(exchanges.exchanges));
   ORRERY_CHECK(scratch.run.size() >= needed, scratch.run.size(), " bytes of scratch where ", needed, " are needed");
   const std::span<const std::byte> tables = tables_.block();
@@ -216,7 +202,7 @@ void Runner::begin_run() {
   filled_ = kNothing;
   session_->begin_run(run_name_);
   for (const Slice& gap : gaps_) {
-    for (std::size_t c = 0; c < parts(gap); ++c) kernels::cuda::clear(tensor(gap, c), stream_);
+    for (const TensorView& tensor : tensors_.operand(gap).components()) kernels::cuda::clear(tensor, stream_);
   }
   began_ = steady_seconds();
   origin_.record(stream_);
@@ -312,7 +298,7 @@ kernels::cuda::KeyRanges Runner::ranges(const StepTables::Attended& attended, co
   if (attended.mask_free) return {};
   auto* key_rows = reinterpret_cast<KeyRange*>(scratch_.run.data());
   auto* bounds = reinterpret_cast<RangeBounds*>(scratch_.run.data() + places_.bounds);
-  const std::pair wanted(attended.query_spans, run.key_spans);
+  const Filled wanted(attended.mask, attended.query_spans, run.key_spans);
   if (filled_ != wanted || run.tokens == 0) {
     kernels::cuda::FillKeyRanges call = tables_.fill(current_, run, scratch_.tables.data());
     call.rows = key_rows;
@@ -324,25 +310,25 @@ kernels::cuda::KeyRanges Runner::ranges(const StepTables::Attended& attended, co
 }
 
 void Runner::run(const Attend& s) {
-  const TensorView key = tensor(s.key_value, 0), value = tensor(s.key_value, 1);
+  const TensorView key = tensors_(s.key_value, kKey), value = tensors_(s.key_value, kValue);
   const StepTables::Attended& attended = tables_.of(current_);
   for (std::size_t i = 0; i < attended.runs.size(); ++i) {
     const StepTables::Run& run = attended.runs[i];
     const Slice keys{0, run.begin, run.tokens, 0, s.key_value.heads};
     kernels::cuda::AttendForward call{};
-    call.query = tensor(s.query, 0);
+    call.query = tensors_(s.query, kQuery);
     call.key = rows(key, keys);
     call.value = rows(value, keys);
-    call.accumulator = tensor(s.state, 0);
-    call.row_max = tensor(s.state, 1);
-    call.row_sum = tensor(s.state, 2);
+    call.accumulator = tensors_(s.owned, kAccumulator);
+    call.row_max = tensors_(s.owned, kRowMax);
+    call.row_sum = tensors_(s.owned, kRowSum);
     call.key_ranges = ranges(attended, run);
     call.scale = static_cast<float>(problem_.effective_scale());
     call.first = s.begins && i == 0;
-    call.last = s.output.given() && i + 1 == attended.runs.size();
+    call.last = s.results.given() && i + 1 == attended.runs.size();
     if (call.last) {
-      call.out = tensor(s.output, 0);
-      call.lse = tensor(s.output, 1);
+      call.out = tensors_(s.results, kOut);
+      call.lse = tensors_(s.results, kLse);
     }
     call.sm_margin = options_.sm_margin;
     call.kernels = kernels_asked(options_.portable_kernels);
@@ -352,29 +338,29 @@ void Runner::run(const Attend& s) {
 }
 
 void Runner::run(const AttendBackward& s) {
-  const TensorView key = tensor(s.key_value, 0), value = tensor(s.key_value, 1);
-  const TensorView grad_key = tensor(s.grad_key_value, 0), grad_value = tensor(s.grad_key_value, 1);
+  const TensorView key = tensors_(s.key_value, kKey), value = tensors_(s.key_value, kValue);
+  const TensorView grad_key = tensors_(s.owned, kGradKey), grad_value = tensors_(s.owned, kGradValue);
   const StepTables::Attended& attended = tables_.of(current_);
   // Runs share no keys, so a run is first or last on its own keys when the step is first or last on all of them.
   for (const StepTables::Run& run : attended.runs) {
     const Slice keys{0, run.begin, run.tokens, 0, s.key_value.heads};
     kernels::cuda::AttendBackward call{};
-    call.query = tensor(s.query, 0);
-    call.grad_out = tensor(s.grad_output, 0);
+    call.query = tensors_(s.query, kQuery);
+    call.grad_out = tensors_(s.grad_output, kGradOut);
     call.key = rows(key, keys);
     call.value = rows(value, keys);
-    call.lse = tensor(s.output, 1);
-    call.delta = tensor(s.delta, 0);
-    call.grad_query = tensor(s.grad_query, 0);
+    call.lse = tensors_(s.output, kLse);
+    call.delta = tensors_(s.delta, kDelta);
+    call.grad_query = tensors_(s.grad_query, kGradQuery);
     call.grad_key = rows(grad_key, keys);
     call.grad_value = rows(grad_value, keys);
     call.key_ranges = ranges(attended, run);
     call.scale = static_cast<float>(problem_.effective_scale());
     call.first = s.begins;
-    call.last = s.result.given();
+    call.last = s.results.given();
     if (call.last) {
-      call.key_out = rows(tensor(s.result, 0), keys);
-      call.value_out = rows(tensor(s.result, 1), keys);
+      call.key_out = rows(tensors_(s.results, kGradKey), keys);
+      call.value_out = rows(tensors_(s.results, kGradValue), keys);
     }
     call.deterministic = options_.deterministic;
     call.sm_margin = options_.sm_margin;
@@ -382,31 +368,6 @@ void Runner::run(const AttendBackward& s) {
     call.scratch = scratch_.run.data() + places_.kernel;
     kernels::cuda::attend_backward(call, stream_);
   }
-}
-
-void Runner::run(const Delta& s) {
-  const TensorView out = tensor(s.output, 0), grad_out = tensor(s.grad_output, 0), delta = tensor(s.into, 0);
-  if (!s.cleared.given()) return kernels::cuda::delta(out, grad_out, delta, stream_);
-  kernels::cuda::delta_and_clear(out, grad_out, delta, tensor(s.cleared, 0), stream_);
-}
-
-void Runner::run(const Clear& s) {
-  const BufferKind kind = program_.buffers[static_cast<std::size_t>(s.into.buffer)].kind;
-  if (kind == BufferKind::state) {
-    kernels::cuda::clear_state(state(s.into), stream_);
-  } else if (kind == BufferKind::scan) {
-    kernels::cuda::clear_scan(scan(s.into), stream_);
-  } else {
-    for (std::size_t c = 0; c < parts(s.into); ++c) kernels::cuda::clear(tensor(s.into, c), stream_);
-  }
-}
-
-void Runner::run(const Add& s) {
-  for (std::size_t c = 0; c < parts(s.into); ++c) kernels::cuda::add(tensor(s.into, c), tensor(s.from, c), stream_);
-}
-
-void Runner::run(const Copy& s) {
-  for (std::size_t c = 0; c < parts(s.into); ++c) kernels::cuda::copy(tensor(s.into, c), tensor(s.from, c), stream_);
 }
 
 // A tensor of the caller's, as unfavourable as it may be: no two rows lie together.
@@ -429,7 +390,7 @@ ScratchBytes scratch_bytes(const AttentionProblem& problem, const RankProgram& p
       continue;
     }
     BufferMemory& tensors = memory.emplace_back();
-    for (const Component& c : components(buffer, problem.head_dim)) {
+    for (const Component& c : components(buffer)) {
       tensors.push_back(scattered(c, buffer, problem.batch));
     }
   }

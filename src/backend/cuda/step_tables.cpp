@@ -21,8 +21,15 @@ std::size_t append(std::vector<std::byte>& block, std::span<const Row> rows) {
 
 StepTables::StepTables(const AttentionProblem& problem, const RankProgram& program)
     : attended_(program.steps.size()), query_tokens_(program.steps.size()) {
+  for (int mask = 0; mask <= static_cast<int>(program.masks.size()); ++mask) add(mask_of(program, problem, mask));
+  for (std::size_t i = 0; i < program.steps.size(); ++i) {
+    if (const Attending* s = attending(program.steps[i])) add(i, *s);
+  }
+}
+
+void StepTables::add(const Mask& mask) {
   std::vector<PieceRows> pieces;
-  problem.mask.for_each_piece(0, problem.seq_len, [&](const MaskPiece& p) {
+  for (const MaskPiece& p : mask.pieces()) {
     PieceRows row{p.end, {}, {}};
     const Boundary* boundaries[] = {&p.keys_begin, &p.keys_end, &p.sinks_begin, &p.sinks_end};
     for (int i = 0; i < 4; ++i) {
@@ -30,29 +37,23 @@ StepTables::StepTables(const AttentionProblem& problem, const RankProgram& progr
       row.slopes[i] = boundaries[i]->slope;
     }
     pieces.push_back(row);
-  });
-  pieces_ = append<PieceRows>(block_, pieces);
-  piece_count_ = static_cast<int>(pieces.size());
-  for (std::size_t i = 0; i < program.steps.size(); ++i) {
-    const Step& step = program.steps[i];
-    if (const auto* s = std::get_if<Attend>(&step)) add(i, s->query_spans, s->key_spans, s->mask_free);
-    if (const auto* s = std::get_if<AttendBackward>(&step)) add(i, s->query_spans, s->key_spans, s->mask_free);
   }
+  pieces_.push_back({append<PieceRows>(block_, pieces), static_cast<int>(pieces.size())});
 }
 
-void StepTables::add(std::size_t step, std::span<const Span> query_spans, std::span<const Span> key_spans,
-                     bool mask_free) {
+void StepTables::add(std::size_t step, const Attending& s) {
   Attended& attended = attended_[step];
-  attended.mask_free = mask_free;
-  query_tokens_[step] = token_count(query_spans);
-  if (mask_free) {  // one run: the order of positions does not matter
-    attended.runs.push_back({0, token_count(key_spans), 0, 0});
+  attended.mask_free = s.mask_free;
+  attended.mask = s.mask;
+  query_tokens_[step] = token_count(s.query_spans);
+  if (s.mask_free) {  // one run: the order of positions does not matter
+    attended.runs.push_back({0, token_count(s.key_spans), 0, 0});
     return;
   }
-  const Stored queries = store(query_spans);
+  const Stored queries = store(s.query_spans);
   attended.query_spans = queries.offset;
   attended.query_span_count = queries.count;
-  for (const KeyRun& run : key_runs(key_spans)) {
+  for (const KeyRun& run : key_runs(s.key_spans)) {
     const Stored keys = store(run.keys.spans());
     attended.runs.push_back({run.begin, run.keys.rows(), keys.offset, keys.count});
   }
@@ -82,8 +83,9 @@ kernels::cuda::FillKeyRanges StepTables::fill(int step, const Run& run, const st
   call.query_len = query_tokens_[static_cast<std::size_t>(step)];
   call.key_spans = reinterpret_cast<const SpanRows*>(block + run.key_spans);
   call.key_span_count = run.key_span_count;
-  call.pieces = reinterpret_cast<const PieceRows*>(block + pieces_);
-  call.piece_count = piece_count_;
+  const Stored& pieces = pieces_[static_cast<std::size_t>(attended.mask)];
+  call.pieces = reinterpret_cast<const PieceRows*>(block + pieces.offset);
+  call.piece_count = pieces.count;
   return call;
 }
 

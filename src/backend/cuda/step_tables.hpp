@@ -27,6 +27,7 @@ class StepTables {
   };
   struct Attended {
     bool mask_free = false;
+    int mask = 0;
     std::size_t query_spans = 0;
     int query_span_count = 0;
     std::vector<Run> runs;
@@ -45,14 +46,14 @@ class StepTables {
     int count = 0;
   };
   Stored store(std::span<const Span> spans);
-  void add(std::size_t step, std::span<const Span> query_spans, std::span<const Span> key_spans, bool mask_free);
+  void add(const Mask& mask);
+  void add(std::size_t step, const Attending& s);
 
   std::vector<std::byte> block_;
   std::map<std::string, Stored> known_;  // by content
   std::vector<Attended> attended_;
   std::vector<std::int64_t> query_tokens_;
-  std::size_t pieces_ = 0;
-  int piece_count_ = 0;
+  std::vector<Stored> pieces_;  // by mask
 };
 
 }  // namespace orrery::cuda

@@ -5,7 +5,6 @@
 
 #include "backend/memory/exchanges.hpp"
 #include "kernels/host/attend.hpp"
-#include "kernels/host/rowwise.hpp"
 #include "orrery/error.hpp"
 
 namespace orrery::host {
@@ -18,8 +17,7 @@ double now() {
 std::int64_t most_query_tokens(const RankProgram& program) {
   std::int64_t most = 0;
   for (const Step& step : program.steps) {
-    if (const auto* s = std::get_if<Attend>(&step)) most = std::max(most, s->query.tokens);
-    if (const auto* s = std::get_if<AttendBackward>(&step)) most = std::max(most, s->query.tokens);
+    if (const Attending* s = attending(step)) most = std::max(most, s->query.tokens);
   }
   return most;
 }
@@ -41,7 +39,7 @@ HostBackend::HostBackend(const AttentionProblem& problem, const RankProgram& pro
     : problem_(problem),
       program_(program),
       dependencies_(dependencies),
-      memory_(std::move(memory)),
+      tensors_(program, std::move(memory)),
       pool_(pool),
       timeout_seconds_(timeout_seconds),
       key_runs_(program.steps.size()),
@@ -52,17 +50,11 @@ HostBackend::HostBackend(const AttentionProblem& problem, const RankProgram& pro
   kernel_scratch_ = scratch.subspan(key_range_bytes(program));
 
   for (std::size_t i = 0; i < program.steps.size(); ++i) {
-    const Step& step = program.steps[i];
-    if (const auto* s = std::get_if<Attend>(&step)) key_runs_[i] = key_runs(s->key_spans);
-    if (const auto* s = std::get_if<AttendBackward>(&step)) key_runs_[i] = key_runs(s->key_spans);
+    if (const Attending* s = attending(program.steps[i])) key_runs_[i] = key_runs(s->key_spans);
   }
-  ProgramExchanges exchanges = exchanges_of(program, dependencies, memory_);
+  ProgramExchanges exchanges = exchanges_of(program, dependencies, tensors_.memory());
   exchange_of_step_ = std::move(exchanges.of_step);
   session_ = link.prepare(std::move(exchanges.exchanges));
-}
-
-TensorView HostBackend::tensor(const Slice& slice, std::size_t component) const {
-  return rows(memory_[static_cast<std::size_t>(slice.buffer)][component], slice);
 }
 
 void HostBackend::begin_run() {
@@ -113,78 +105,42 @@ StepTimes HostBackend::times(int step) const {
   return times_[static_cast<std::size_t>(step)];
 }
 
-void HostBackend::run(const Attend& s) {
-  if (s.begins) run(Clear{s.state});
-  const TensorView key = tensor(s.key_value, 0), value = tensor(s.key_value, 1);
+template <typename Call>
+void HostBackend::for_each_key_run(const Attending& s, const Call& call) {
   for (const KeyRun& run : key_runs_[static_cast<std::size_t>(current_)]) {
-    const Slice keys{0, run.begin, run.keys.rows(), 0, s.key_value.heads};
-    if (!s.mask_free) fill_key_ranges(problem_.mask, s.query_spans, run, key_ranges_);
-    kernels::attend_forward({tensor(s.query, 0), rows(key, keys), rows(value, keys), tensor(s.state, 0),
-                             tensor(s.state, 1), tensor(s.state, 2), s.mask_free ? nullptr : key_ranges_.data(),
-                             static_cast<float>(problem_.effective_scale())},
-                            pool_, kernel_scratch_);
+    if (!s.mask_free) fill_key_ranges(mask_of(program_, problem_, s.mask), s.query_spans, run, key_ranges_);
+    call(Slice{0, run.begin, run.keys.rows(), 0, s.key_value.heads}, s.mask_free ? nullptr : key_ranges_.data());
   }
-  if (s.output.given()) run(Normalize{s.output, s.state});
+}
+
+void HostBackend::run(const Attend& s) {
+  if (s.begins) run(Apply{Operation::clear, {s.owned}});
+  const TensorView key = tensors_(s.key_value, kKey), value = tensors_(s.key_value, kValue);
+  for_each_key_run(s, [&](const Slice& keys, const kernels::KeyRange* ranges) {
+    kernels::attend_forward({tensors_(s.query, kQuery), rows(key, keys), rows(value, keys),
+                             tensors_(s.owned, kAccumulator), tensors_(s.owned, kRowMax), tensors_(s.owned, kRowSum),
+                             ranges, static_cast<float>(problem_.effective_scale())},
+                            pool_, kernel_scratch_);
+  });
+  if (s.results.given()) run(Apply{Operation::normalize, {s.results, s.owned}});
 }
 
 void HostBackend::run(const AttendBackward& s) {
-  if (s.begins) run(Clear{s.grad_key_value});
-  const TensorView key = tensor(s.key_value, 0), value = tensor(s.key_value, 1);
-  const TensorView grad_key = tensor(s.grad_key_value, 0), grad_value = tensor(s.grad_key_value, 1);
-  for (const KeyRun& run : key_runs_[static_cast<std::size_t>(current_)]) {
-    const Slice keys{0, run.begin, run.keys.rows(), 0, s.key_value.heads};
-    if (!s.mask_free) fill_key_ranges(problem_.mask, s.query_spans, run, key_ranges_);
+  if (s.begins) run(Apply{Operation::clear, {s.owned}});
+  const TensorView key = tensors_(s.key_value, kKey), value = tensors_(s.key_value, kValue);
+  const TensorView grad_key = tensors_(s.owned, kGradKey), grad_value = tensors_(s.owned, kGradValue);
+  for_each_key_run(s, [&](const Slice& keys, const kernels::KeyRange* ranges) {
     kernels::attend_backward(
-        {tensor(s.query, 0), tensor(s.grad_output, 0), rows(key, keys), rows(value, keys), tensor(s.output, 1),
-         tensor(s.delta, 0), tensor(s.grad_query, 0), rows(grad_key, keys), rows(grad_value, keys),
-         s.mask_free ? nullptr : key_ranges_.data(), static_cast<float>(problem_.effective_scale())},
+        {tensors_(s.query, kQuery), tensors_(s.grad_output, kGradOut), rows(key, keys), rows(value, keys),
+         tensors_(s.output, kLse), tensors_(s.delta, kDelta), tensors_(s.grad_query, kGradQuery), rows(grad_key, keys),
+         rows(grad_value, keys), ranges, static_cast<float>(problem_.effective_scale())},
         pool_, kernel_scratch_);
-  }
-  if (s.result.given()) run(Copy{s.result, s.grad_key_value});
+  });
+  if (s.results.given()) run(Apply{Operation::copy, {s.results, s.owned}});
 }
 
-void HostBackend::run(const Clear& s) {
-  const BufferKind kind = program_.buffers[static_cast<std::size_t>(s.into.buffer)].kind;
-  if (kind == BufferKind::state) {
-    kernels::clear_state({tensor(s.into, 0), tensor(s.into, 1), tensor(s.into, 2)}, pool_);
-  } else if (kind == BufferKind::scan) {
-    kernels::clear_scan({tensor(s.into, 0), tensor(s.into, 1)}, pool_);
-  } else {
-    for (std::size_t c = 0; c < memory_[static_cast<std::size_t>(s.into.buffer)].size(); ++c) {
-      kernels::clear(tensor(s.into, c), pool_);
-    }
-  }
-}
-
-void HostBackend::run(const Merge& s) {
-  kernels::merge({tensor(s.into, 0), tensor(s.into, 1), tensor(s.into, 2)},
-                 {tensor(s.from, 0), tensor(s.from, 1), tensor(s.from, 2)}, pool_);
-}
-
-void HostBackend::run(const Add& s) {
-  for (std::size_t c = 0; c < memory_[static_cast<std::size_t>(s.into.buffer)].size(); ++c) {
-    kernels::add(tensor(s.into, c), tensor(s.from, c), pool_);
-  }
-}
-
-void HostBackend::run(const Compose& s) {
-  kernels::compose({tensor(s.into, 0), tensor(s.into, 1)}, {tensor(s.earlier, 0), tensor(s.earlier, 1)}, pool_);
-}
-
-void HostBackend::run(const Copy& s) {
-  for (std::size_t c = 0; c < memory_[static_cast<std::size_t>(s.into.buffer)].size(); ++c) {
-    kernels::copy(tensor(s.into, c), tensor(s.from, c), pool_);
-  }
-}
-
-void HostBackend::run(const Normalize& s) {
-  kernels::normalize({tensor(s.state, 0), tensor(s.state, 1), tensor(s.state, 2)}, tensor(s.into, 0), tensor(s.into, 1),
-                     pool_);
-}
-
-void HostBackend::run(const Delta& s) {
-  kernels::delta(tensor(s.output, 0), tensor(s.grad_output, 0), tensor(s.into, 0), pool_);
-  if (s.cleared.given()) run(Clear{s.cleared});
+void HostBackend::run(const Apply& s) {
+  kernels::apply(tensors_.operands(s), pool_);
 }
 
 }  // namespace orrery::host

@@ -8,6 +8,7 @@
 
 #include "backend/memory/compute_device.hpp"
 #include "backend/memory/key_runs.hpp"
+#include "backend/memory/step_tensors.hpp"
 #include "core/thread_pool.hpp"
 #include "executor/hazards.hpp"
 #include "link/link.hpp"
@@ -38,20 +39,15 @@ class HostBackend final : public MemoryBackend {
   void run(const Exchange&) {}
   void run(const Attend& s);
   void run(const AttendBackward& s);
-  void run(const Clear& s);
-  void run(const Merge& s);
-  void run(const Add& s);
-  void run(const Compose& s);
-  void run(const Copy& s);
-  void run(const Normalize& s);
-  void run(const Delta& s);
-
-  TensorView tensor(const Slice& slice, std::size_t component) const;
+  void run(const Apply& s);
+  // call(rows of the step's keys, their ranges for each query or null) for keys along which positions rise.
+  template <typename Call>
+  void for_each_key_run(const Attending& s, const Call& call);
 
   const AttentionProblem& problem_;
   const RankProgram& program_;
   const Dependencies& dependencies_;
-  std::vector<BufferMemory> memory_;
+  const StepTensors tensors_;
   std::span<kernels::KeyRange> key_ranges_;
   std::span<std::byte> kernel_scratch_;
   ThreadPool& pool_;

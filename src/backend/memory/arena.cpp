@@ -13,22 +13,22 @@ std::size_t component_bytes(const Buffer& buffer, const Component& c, std::int64
   return static_cast<std::size_t>(batch * buffer.tokens * buffer.heads * c.width) * size_of(c.dtype);
 }
 
-std::size_t buffer_bytes(const Buffer& buffer, std::int64_t batch, int head_dim) {
+std::size_t buffer_bytes(const Buffer& buffer, std::int64_t batch) {
   std::size_t bytes = 0;
-  for (const Component& c : components(buffer, head_dim)) bytes += aligned(component_bytes(buffer, c, batch));
+  for (const Component& c : components(buffer)) bytes += aligned(component_bytes(buffer, c, batch));
   return bytes;
 }
 
 }  // namespace
 
 Arena::Arena(const AttentionProblem& problem, std::span<const RankProgram* const> programs)
-    : batch_(problem.batch), head_dim_(problem.head_dim), programs_(programs.begin(), programs.end()) {
+    : batch_(problem.batch), programs_(programs.begin(), programs.end()) {
   std::map<std::string, std::size_t> kept;
   for (const RankProgram* program : programs_) {
     std::size_t end = 0;
     std::vector<std::size_t> offsets;
     for (const Buffer& b : program->buffers) {
-      const std::size_t bytes = buffer_bytes(b, batch_, head_dim_);
+      const std::size_t bytes = buffer_bytes(b, batch_);
       if (b.role == BufferRole::kept) {
         const auto [place, is_new] = kept.emplace(b.name, kept_bytes_);
         if (is_new) kept_bytes_ += bytes;
@@ -47,7 +47,7 @@ BufferMemory Arena::place(std::size_t program, int buffer, std::byte* workspace,
   const Buffer& b = programs_[program]->buffers[static_cast<std::size_t>(buffer)];
   std::byte* at = (b.role == BufferRole::kept ? kept : workspace) + offsets_[program][static_cast<std::size_t>(buffer)];
   BufferMemory memory;
-  for (const Component& c : components(b, head_dim_)) {
+  for (const Component& c : components(b)) {
     const std::int64_t batch_stride = b.heads * b.tokens * c.width;
     const bool by_token = b.order == RowOrder::by_token;
     memory.push_back({at, c.dtype, batch_, b.tokens, b.heads, c.width, batch_stride,

@@ -16,7 +16,7 @@ constexpr std::size_t aligned(std::size_t bytes) {
   return (bytes + kAlignment - 1) / kAlignment * kAlignment;
 }
 
-// The tensors of one buffer, one a component.
+// The tensors of one buffer, one a component, in the order of its kind's row.
 using BufferMemory = std::vector<TensorView>;
 
 // Offsets of the buffers that a plan owns. The workspace buffers of each program of a rank lie over the same bytes;
@@ -33,7 +33,6 @@ class Arena {
 
  private:
   std::int64_t batch_;
-  int head_dim_;
   std::vector<const RankProgram*> programs_;
   std::vector<std::vector<std::size_t>> offsets_;  // [program][buffer]
   std::size_t bytes_ = 0, kept_bytes_ = 0;

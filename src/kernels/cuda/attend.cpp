@@ -9,10 +9,10 @@
 #include "kernels/cuda/fp32/attend_fp32.hpp"
 #include "kernels/cuda/portable/backward/attend_backward.hpp"
 #include "kernels/cuda/portable/forward/attend_forward.hpp"
-#include "kernels/cuda/rowwise.hpp"
 #include "kernels/cuda/shapes.hpp"
 #include "kernels/cuda/sm90/backward/attend_backward.hpp"
 #include "kernels/cuda/sm90/forward/attend_forward.hpp"
+#include "kernels/rowwise.hpp"
 #include "orrery/error.hpp"
 
 namespace orrery::kernels::cuda {

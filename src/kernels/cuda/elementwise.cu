@@ -5,8 +5,8 @@
 #include "device/check.hpp"
 #include "kernels/cuda/common/elements.cuh"
 #include "kernels/cuda/common/runs.cuh"
-#include "kernels/cuda/rowwise.hpp"
 #include "kernels/cuda/shapes.hpp"
+#include "kernels/rowwise.hpp"
 
 namespace orrery::kernels::cuda {
 namespace {

@@ -8,8 +8,8 @@
 #include "kernels/cuda/common/divisor.cuh"
 #include "kernels/cuda/common/elements.cuh"
 #include "kernels/cuda/common/state.cuh"
-#include "kernels/cuda/rowwise.hpp"
 #include "kernels/cuda/shapes.hpp"
+#include "kernels/rowwise.hpp"
 
 namespace orrery::kernels::cuda {
 namespace {

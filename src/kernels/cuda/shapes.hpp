@@ -4,7 +4,7 @@
 #include <cstdint>
 #include <initializer_list>
 
-#include "kernels/cuda/rowwise.hpp"
+#include "kernels/rowwise.hpp"
 #include "orrery/error.hpp"
 
 namespace orrery::kernels::cuda {

@@ -12,8 +12,8 @@
 
 #include "core/element.hpp"
 #include "kernels/host/pack-inl.h"
-#include "kernels/host/rowwise.hpp"
 #include "kernels/host/simd-inl.h"
+#include "kernels/rowwise.hpp"
 #include "orrery/error.hpp"
 
 HWY_BEFORE_NAMESPACE();
@@ -195,6 +195,12 @@ void delta(const TensorView& out, const TensorView& grad_out, const TensorView& 
     if (!std::isfinite(sum)) sum = lost_delta(grad_out, b, t, h);
     *floats(delta, b, t, h) = sum;
   });
+}
+
+void delta_and_clear(const TensorView& out, const TensorView& grad_out, const TensorView& delta,
+                     const TensorView& cleared, ThreadPool& pool) {
+  kernels::delta(out, grad_out, delta, pool);
+  clear(cleared, pool);
 }
 
 void add(const TensorView& into, const TensorView& from, ThreadPool& pool) {

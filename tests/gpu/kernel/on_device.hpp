@@ -6,7 +6,7 @@
 
 #include "gpu/kernel/device_tensor.hpp"
 #include "kernels/cuda/attend.hpp"
-#include "kernels/cuda/rowwise.hpp"
+#include "kernels/rowwise.hpp"
 
 namespace orrery::test {
 

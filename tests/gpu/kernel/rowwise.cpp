@@ -4,7 +4,7 @@
 #include <cmath>
 
 #include "gpu/kernel/device_tensor.hpp"
-#include "kernels/cuda/rowwise.hpp"
+#include "kernels/rowwise.hpp"
 #include "support/catch.hpp"
 
 namespace orrery::test {

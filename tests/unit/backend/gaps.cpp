@@ -11,7 +11,7 @@ using namespace orrery;
 namespace {
 
 struct Example {
-  ProgramBuilder program{Pass::forward, 0, 2};
+  ProgramBuilder program{Pass::forward, 0, 2, 64};
   int query = program.buffer("query", BufferKind::query, BufferRole::input, Dtype::bf16, 8, 4);
   int own = program.buffer("own", BufferKind::key_value, BufferRole::input, Dtype::bf16, 8, 4);
   int block = program.buffer("block", BufferKind::key_value, BufferRole::workspace, Dtype::bf16, 8, 4);
@@ -19,7 +19,7 @@ struct Example {
 
   void receive(const Slice& slice) { program.add(Exchange{{}, {{slice, 1}}, 0}); }
   void attend(const Slice& keys) {
-    program.add(Attend{program.all(query), keys, program.all(state), {{0, 8, 1}}, {{0, keys.tokens, 1}}, false});
+    program.add(Attend{{program.all(query), keys, program.all(state), {{0, 8, 1}}, {{0, keys.tokens, 1}}, false}});
   }
   std::vector<Slice> gaps() const { return cuda::gaps(program.program()); }
 };
@@ -79,7 +79,7 @@ TEST_CASE("rows that arrive after they are read are gaps for the first reader on
 
 TEST_CASE("gaps between many rows are found in time in proportion to them") {
   const auto seconds = [](std::int64_t documents) {
-    ProgramBuilder program(Pass::forward, 0, 2);
+    ProgramBuilder program(Pass::forward, 0, 2, 64);
     const int query = program.buffer("query", BufferKind::query, BufferRole::input, Dtype::bf16, 1, 1);
     const int block =
         program.buffer("block", BufferKind::key_value, BufferRole::workspace, Dtype::bf16, 2 * documents, 1);
