@@ -128,7 +128,7 @@ TEST_CASE("each order holds back what it says") {
   const auto programs_of = [](int lane_of_sending, bool passes_on) {
     test::Programs programs;
     for (int rank : {0, 1}) {
-      ProgramBuilder program(Pass::forward, rank, 2);
+      ProgramBuilder program(Pass::forward, rank, 2, 64);
       const Slice own = program.all(program.buffer("own", BufferKind::key_value, BufferRole::input, Dtype::fp32, 4, 1));
       const Slice got =
           program.all(program.buffer("got", BufferKind::key_value, BufferRole::workspace, Dtype::fp32, 4, 1));
