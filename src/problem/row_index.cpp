@@ -17,4 +17,17 @@ std::int64_t RowIndex::rows_before(std::int64_t position) const {
   return first_row_[span] + tokens_before(spans_[span], position);
 }
 
+void RowIndex::append_positions(Range rows, std::vector<Span>& into) const {
+  rows = {std::max(rows.begin, std::int64_t{0}), std::min(rows.end, rows_)};
+  if (rows.empty()) return;
+  auto s = static_cast<std::size_t>(std::upper_bound(first_row_.begin(), first_row_.end(), rows.begin) -
+                                    first_row_.begin()) -
+           1;
+  for (; s < spans_.size() && first_row_[s] < rows.end; ++s) {
+    const std::int64_t begin = std::max(rows.begin - first_row_[s], std::int64_t{0});
+    const std::int64_t end = std::min(rows.end - first_row_[s], spans_[s].count);
+    into.push_back({spans_[s].at(begin), end - begin, spans_[s].stride});
+  }
+}
+
 }  // namespace orrery

@@ -1,5 +1,5 @@
-// From positions to rows. Along the shard of a rank, and along a run of keys, positions rise with the rows; so the
-// positions in front of a given one are the first rows, and an interval of positions is an interval of rows.
+// From positions to rows, and back. Along the shard of a rank, and along a run of keys, positions rise with the rows;
+// so the positions in front of a given one are the first rows, and an interval of positions is an interval of rows.
 #pragma once
 
 #include <algorithm>
@@ -35,6 +35,8 @@ class RowIndex {
   // How many rows have positions in front of this one.
   std::int64_t rows_before(std::int64_t position) const;
   Range rows_in(Range positions) const { return {rows_before(positions.begin), rows_before(positions.end)}; }
+  // Appends the positions of those rows of a range that there are. This needs no positions that rise.
+  void append_positions(Range rows, std::vector<Span>& into) const;
 
  private:
   std::vector<Span> spans_;

@@ -38,7 +38,7 @@ struct Block {
   std::shared_ptr<const Share> share;
   Rows rows;
 
-  Block(std::vector<Cell> of, const Context& context, int mask) : cells(std::move(of)), rows({}) {
+  Block(std::vector<Cell> of, const Context& context, int mask) : cells(std::move(of)), rows(std::vector<Span>{}) {
     Share all{rank(), {}, mask};
     for (const Cell& cell : cells) all.rows.push_back(cell.value.identity.rows(cell.tokens()));
     rows = Rows(context.shards[static_cast<std::size_t>(all.rank)].at(all.rows));

@@ -49,55 +49,24 @@ std::vector<Range> reach_of(const Mask& mask, const std::vector<Span>& own, bool
 
 }  // namespace
 
-Rows::Rows(std::vector<Span> spans) : spans_(std::move(spans)) {
-  std::erase_if(spans_, [](const Span& span) { return span.count < 1; });
-  first_.reserve(spans_.size() + 1);
-  first_.push_back(0);
-  std::int64_t last = -1;
-  for (const Span& span : spans_) {
-    rise_ = rise_ && span.begin > last;
-    last = span.last();
-    first_.push_back(first_.back() + span.count);
+Rows::Rows(std::span<const Span> spans) {
+  for (const Span& span : spans) {
+    rise_ = rise_ && (span.count < 1 || index_.takes(span));
+    index_.add(span);
   }
-}
-
-void Rows::append(Range rows, std::vector<Span>& into) const {
-  rows = {std::max<std::int64_t>(rows.begin, 0), std::min(rows.end, count())};
-  if (rows.empty()) return;
-  auto s = static_cast<std::size_t>(std::upper_bound(first_.begin(), first_.end(), rows.begin) - first_.begin()) - 1;
-  for (; s < spans_.size() && first_[s] < rows.end; ++s) {
-    const std::int64_t begin = std::max(rows.begin - first_[s], std::int64_t{0});
-    const std::int64_t end = std::min(rows.end - first_[s], spans_[s].count);
-    into.push_back({spans_[s].at(begin), end - begin, spans_[s].stride});
-  }
-}
-
-std::vector<Span> Rows::at(Range rows) const {
-  return at(std::span<const Range>(&rows, 1));
 }
 
 std::vector<Span> Rows::at(std::span<const Range> rows) const {
   std::vector<Span> spans;
-  for (const Range& range : rows) append(range, spans);
+  for (const Range& range : rows) index_.append_positions(range, spans);
   return spans;
 }
 
 std::vector<Range> Rows::within(std::span<const Range> positions) const {
   if (!rise_) return {{0, count()}};
   std::vector<Range> rows;
-  auto span = spans_.begin();
   for (const Range& range : positions) {
-    span = std::partition_point(span, spans_.end(), [&](const Span& s) { return s.last() < range.begin; });
-    if (span == spans_.end()) break;
-    // Indices of the first of their tokens at or behind a position.
-    const auto row_at = [&](const Span& s, std::int64_t position) {
-      const std::int64_t distance = std::max<std::int64_t>(position - s.begin, 0);
-      return first_[static_cast<std::size_t>(&s - spans_.data())] +
-             std::min(distance / s.stride + (distance % s.stride != 0 ? 1 : 0), s.count);
-    };
-    auto end = std::partition_point(span, spans_.end(), [&](const Span& s) { return s.begin < range.end; });
-    if (end == span) continue;
-    const Range found{row_at(*span, range.begin), row_at(*std::prev(end), range.end)};
+    const Range found = index_.rows_in(range);
     if (!found.empty()) rows.push_back(found);
   }
   return rows;

@@ -7,27 +7,25 @@
 #include <vector>
 
 #include "orrery/mask.hpp"
+#include "problem/row_index.hpp"
 
 namespace orrery::coverage {
 
 class Rows {
  public:
-  explicit Rows(std::vector<Span> spans);
+  explicit Rows(std::span<const Span> spans);
 
-  std::int64_t count() const { return first_.back(); }
-  const std::vector<Span>& spans() const { return spans_; }
+  std::int64_t count() const { return index_.rows(); }
+  const std::vector<Span>& spans() const { return index_.spans(); }
   // The positions of rows [range); those of them that there are.
-  std::vector<Span> at(Range rows) const;
+  std::vector<Span> at(Range rows) const { return at(std::span<const Range>(&rows, 1)); }
   std::vector<Span> at(std::span<const Range> rows) const;
   // The rows at any of these positions, ascending, as the ranges of positions are; all rows, where they do not rise.
   std::vector<Range> within(std::span<const Range> positions) const;
 
  private:
-  void append(Range rows, std::vector<Span>& into) const;
-
-  std::vector<Span> spans_;
-  std::vector<std::int64_t> first_;  // row of each span, and the count of all
-  bool rise_ = true;                 // the positions, along the rows
+  RowIndex index_;
+  bool rise_ = true;  // the positions, along the rows
 };
 
 // Rows of one side, queries or keys, and the positions of the other side that the mask may let them meet.
