@@ -12,6 +12,9 @@ namespace orrery {
 // Seconds from the beginning of the run.
 struct StepTimes {
   double issued = 0, began = 0, ended = 0;
+  // Of an exchange: for how long starting it kept the thread that computes, which copies itself where ranks are
+  // threads.
+  double held = 0;
 };
 
 struct TraceStep {
@@ -28,7 +31,7 @@ struct Timeline {
   Pass pass = Pass::forward;
   double seconds = 0;               // of the whole run
   double compute_seconds = 0;       // steps that compute
-  double exposed_comm_seconds = 0;  // computation waited for a transfer
+  double exposed_comm_seconds = 0;  // computation waited for a transfer, or for its start
   std::vector<TraceStep> steps;
   // When the run began: seconds on a clock that all timelines of one picture share. A rank gives those of its host's
   // steady clock, which all processes of a host share.

@@ -66,7 +66,9 @@ void HostBackend::issue(int step) {
   const auto index = static_cast<std::size_t>(step);
   current_ = step;
   if (exchange_of_step_[index] >= 0) {
+    const double began = now();
     session_->start(exchange_of_step_[index]);
+    times_[index].held = now() - began;
     return;
   }
   for (int earlier : dependencies_.of(step)) {

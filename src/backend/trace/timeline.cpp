@@ -8,7 +8,8 @@ namespace orrery {
 std::string serialize(const Timeline& timeline) {
   nlohmann::json steps = nlohmann::json::array();
   for (const TraceStep& s : timeline.steps) {
-    steps.push_back({s.name, s.text, s.lane, s.times.issued, s.times.began, s.times.ended, s.bytes, s.bytes_received});
+    steps.push_back({s.name, s.text, s.lane, s.times.issued, s.times.began, s.times.ended, s.times.held, s.bytes,
+                     s.bytes_received});
   }
   return nlohmann::json{{"rank", timeline.rank},
                         {"backward", timeline.pass == Pass::backward},
@@ -33,7 +34,7 @@ Timeline parse_timeline(const std::string& bytes) {
   timeline.began = json.at("began");
   timeline.clock_error = json.at("clock_error");
   for (const auto& s : json.at("steps")) {
-    timeline.steps.push_back({s[0], s[1], s[2], {s[3], s[4], s[5]}, s[6], s[7]});
+    timeline.steps.push_back({s[0], s[1], s[2], {s[3], s[4], s[5], s[6]}, s[7], s[8]});
   }
   return timeline;
 }

@@ -1,6 +1,7 @@
 // Exposed communication: time in which computation had nothing to do but wait. It lies between the end of one computing
 // step and the beginning of the next, as far as the next had been issued, and between the last one and the end of the
-// last transfer.
+// last transfer. And it is the time for which the thread that computes was kept by starting an exchange: over threads a
+// start makes the copies for which it came last.
 #pragma once
 
 #include <algorithm>
@@ -25,15 +26,17 @@ class Waiting {
     computed_until_ = t.ended;
     return wait;
   }
-  // An exchange: no wait by itself.
+  // The start of an exchange.
   Interval moved(const StepTimes& t) {
     moved_until_ = std::max(moved_until_, t.ended);
-    return {};
+    if (t.held <= 0) return {};
+    computed_until_ = std::max(computed_until_, t.issued + t.held);
+    return {t.issued, t.issued + t.held};
   }
   Interval after_all() const { return {computed_until_, moved_until_}; }
 
  private:
-  double computed_until_ = 0, moved_until_ = 0;
+  double computed_until_ = 0, moved_until_ = 0;  // where computation could go on; where transfers ended
 };
 
 }  // namespace orrery::trace

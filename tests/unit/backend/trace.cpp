@@ -63,6 +63,27 @@ TEST_CASE("the waits that a picture marks are those that a timeline sums up") {
   CHECK(waited == Approx(timelines[0].exposed_comm_seconds + timelines[1].exposed_comm_seconds));
 }
 
+TEST_CASE("exposed is what computation waits for, and what starting a transfer keeps its thread from") {
+  // Over threads: the first start makes no copy, the second one copies for 2 ms, the third for 1 ms at the end.
+  Timeline timeline;
+  timeline.steps = {exchanges(0, 0, 0.009, 8, 8), computes("clear", 0, 0, 0.003), exchanges(0, 0.003, 0.005, 8, 8),
+                    computes("clear", 0.005, 0.006, 0.007), exchanges(0, 0.007, 0.008, 8, 8)};
+  timeline.steps[2].times.held = 0.002;
+  timeline.steps[4].times.held = 0.001;
+  const auto ranks = trace::tracks_of({timeline});
+  std::vector<std::pair<double, double>> waited;
+  for (const trace::Interval& wait : ranks[0].waited) waited.emplace_back(wait.began, wait.ended);
+  // The second start, the wait for it, the third start, and the first exchange, which ends last.
+  const std::vector<std::pair<double, double>> expected = {
+      {0.003, 0.005}, {0.005, 0.006}, {0.007, 0.008}, {0.008, 0.009}};
+  REQUIRE(waited.size() == expected.size());
+  for (std::size_t i = 0; i < waited.size(); ++i) {
+    CHECK(waited[i].first == Approx(expected[i].first));
+    CHECK(waited[i].second == Approx(expected[i].second));
+  }
+  CHECK(parse_timeline(serialize(timeline)).steps[2].times.held == 0.002);
+}
+
 TEST_CASE("events of a track of the Chrome trace follow one another to the last bit") {
   // After a long time since the host started, when rounding is coarse.
   for (const double began : {0.0, 3e7}) {
