@@ -3,11 +3,11 @@
 #include <algorithm>
 #include <array>
 
-#include "launch/cores.hpp"
 #include "launch/devices.hpp"
 #include "launch/outputs.hpp"
 #include "launch/progress.hpp"
 #include "launch/ranks.hpp"
+#include "launch/seats.hpp"
 #include "launch/text.hpp"
 #include "launch/verbs.hpp"
 #include "orrery/version.hpp"
@@ -21,7 +21,7 @@ Row bench_problem(World& world, const Options& options) {
   together(world, [&] { inputs.emplace(generated_problem(options), options); });
   const WorkloadOptions how = workload_options(world, options, inputs->problem());
   Workload workload(world, *inputs, how);
-  if (workload.device().kind == DeviceKind::cpu) note_crowded_cores(world, options.threads);
+  note_crowded_cores(world, workload.device(), options.threads);
   const Measured measured = measure(workload, options.repeat.value_or(3), options.warmup.value_or(1), false);
   const Report report =
       make_report(workload, *inputs, options.threads, measured, verify(workload, *inputs, options.verify));

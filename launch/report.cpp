@@ -5,8 +5,8 @@
 #include <utility>
 
 #include "launch/devices.hpp"
+#include "launch/seats.hpp"
 #include "launch/text.hpp"
-#include "launch/turns.hpp"
 #include "orrery/machine.hpp"
 #include "orrery/version.hpp"
 
@@ -126,10 +126,12 @@ Report make_report(Workload& workload, const Inputs& inputs, int threads, const 
                 .backward_kernels = std::string(attention.kernels(Pass::backward)),
                 .forward_portable = {},
                 .backward_portable = {},
-                .turns = ranks_take_turns(world, workload.device(), threads),
+                .turns = {},
                 .costs = gather_costs(workload),
                 .measured = measured,
                 .verification = verification};
+  const std::vector<Seat> seats = seats_of(world, report.device, threads);
+  if (world.rank() == 0) report.turns = turns_text(seats);
   if (report.device.kind == DeviceKind::cuda) {
     report.sm_margin = options.sm_margin;
     report.forward_portable = why_portable(report, report.forward_kernels, false, options.portable_kernels);

@@ -4,7 +4,6 @@
 #include <vector>
 
 #include "launch/clocks.hpp"
-#include "launch/cores.hpp"
 #include "launch/devices.hpp"
 #include "launch/inputs.hpp"
 #include "launch/measure.hpp"
@@ -12,6 +11,7 @@
 #include "launch/progress.hpp"
 #include "launch/ranks.hpp"
 #include "launch/report.hpp"
+#include "launch/seats.hpp"
 #include "launch/text.hpp"
 #include "launch/verbs.hpp"
 #include "launch/workload.hpp"
@@ -92,7 +92,7 @@ int run(World& world, const Options& options) {
     const Progress progress(first, "planning and reading");
     return Workload(world, *inputs, how);
   }();
-  if (workload.device().kind == DeviceKind::cpu) note_crowded_cores(world, options.threads);
+  note_crowded_cores(world, workload.device(), options.threads);
   const Measured measured = measure(workload, options.repeat.value_or(1), options.warmup.value_or(0), true);
   const Verification verification = [&] {
     const Progress progress(first, "verifying");
