@@ -147,9 +147,7 @@ struct Attention::Impl {
     return all;
   }
 
-  std::size_t rounded(std::size_t bytes) const {
-    return (bytes + device->alignment() - 1) / device->alignment() * device->alignment();
-  }
+  std::size_t rounded(std::size_t bytes) const { return aligned(bytes, device->alignment()); }
   std::size_t kept_bytes() const { return rounded(arena->kept_bytes()); }
   // In the scratch, aligned behind the arena, lie the tables of each pass, then what runs share.
   std::size_t tables_offset() const { return rounded(arena->bytes()); }

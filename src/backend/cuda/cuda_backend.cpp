@@ -30,7 +30,7 @@ using kernels::KeyRange;
 using kernels::cuda::RangeBounds;
 
 constexpr std::size_t rounded(std::size_t bytes) {
-  return (bytes + kDeviceAlignment - 1) / kDeviceAlignment * kDeviceAlignment;
+  return aligned(bytes, kDeviceAlignment);
 }
 
 // Where the parts of a run's scratch lie, behind its key ranges.

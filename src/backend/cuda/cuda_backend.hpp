@@ -15,8 +15,6 @@ class StreamLink;
 
 namespace orrery::cuda {
 
-constexpr std::size_t kDeviceAlignment = 256;  // what every allocator of device memory keeps
-
 struct CudaOptions {
   int device = 0;
   void* stream = nullptr;  // cudaStream_t, on which runs are ordered

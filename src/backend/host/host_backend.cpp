@@ -23,14 +23,15 @@ std::int64_t most_query_tokens(const RankProgram& program) {
 }
 
 std::size_t key_range_bytes(const RankProgram& program) {
-  return aligned(static_cast<std::size_t>(most_query_tokens(program)) * sizeof(kernels::KeyRange));
+  return aligned(static_cast<std::size_t>(most_query_tokens(program)) * sizeof(kernels::KeyRange), kHostAlignment);
 }
 
 }  // namespace
 
 std::size_t HostBackend::scratch_bytes(const AttentionProblem& problem, const RankProgram& program, int threads) {
   return key_range_bytes(program) +
-         aligned(kernels::attend_scratch_bytes(problem.head_dim, threads, program.pass == Pass::backward));
+         aligned(kernels::attend_scratch_bytes(problem.head_dim, threads, program.pass == Pass::backward),
+                 kHostAlignment);
 }
 
 HostBackend::HostBackend(const AttentionProblem& problem, const RankProgram& program, const Dependencies& dependencies,

@@ -19,7 +19,7 @@ class HostDevice final : public ComputeDevice {
   std::string_view link_name() const override { return world_->link_name(); }
 
   bool runs_fused() const override { return false; }
-  std::size_t alignment() const override { return kAlignment; }
+  std::size_t alignment() const override { return kHostAlignment; }
   std::string_view kernels(const AttentionProblem&, Pass) const override { return {}; }
 
   ScratchBytes scratch_bytes(const AttentionProblem& problem, const RankProgram& program) const override {

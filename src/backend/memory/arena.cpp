@@ -15,7 +15,7 @@ std::size_t component_bytes(const Buffer& buffer, const Component& c, std::int64
 
 std::size_t buffer_bytes(const Buffer& buffer, std::int64_t batch) {
   std::size_t bytes = 0;
-  for (const Component& c : components(buffer)) bytes += aligned(component_bytes(buffer, c, batch));
+  for (const Component& c : components(buffer)) bytes += aligned(component_bytes(buffer, c, batch), kHostAlignment);
   return bytes;
 }
 
@@ -52,7 +52,7 @@ BufferMemory Arena::place(std::size_t program, int buffer, std::byte* workspace,
     const bool by_token = b.order == RowOrder::by_token;
     memory.push_back({at, c.dtype, batch_, b.tokens, b.heads, c.width, batch_stride,
                       by_token ? b.heads * c.width : c.width, by_token ? c.width : b.tokens * c.width});
-    at += aligned(component_bytes(b, c, batch_));
+    at += aligned(component_bytes(b, c, batch_), kHostAlignment);
   }
   return memory;
 }

@@ -6,15 +6,11 @@
 #include <span>
 #include <vector>
 
+#include "core/alignment.hpp"
 #include "link/link.hpp"
 #include "orrery/schedule.hpp"
 
 namespace orrery {
-
-inline constexpr std::size_t kAlignment = 64;  // a cache line, and the widest vector
-constexpr std::size_t aligned(std::size_t bytes) {
-  return (bytes + kAlignment - 1) / kAlignment * kAlignment;
-}
 
 // The tensors of one buffer, one a component, in the order of its kind's row.
 using BufferMemory = std::vector<TensorView>;

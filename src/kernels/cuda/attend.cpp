@@ -20,7 +20,7 @@ namespace {
 
 constexpr std::int64_t kMaxHeadDim = 256;
 constexpr std::int64_t kMaxTileKeys = 1024;  // no kernel's tile of keys is larger: indices past a block's end fit
-constexpr std::int64_t kAlignment = 16;      // of 16-bit tensors, in bytes
+constexpr std::int64_t kChunkBytes = 16;     // what is read at once of 16-bit tensors
 constexpr std::int64_t kMostlyPadding = 32;  // up to here, half and more of what Hopper's kernels multiply
 
 void check_operands(const TensorView& query, const TensorView& key, const TensorView& value,
@@ -77,9 +77,9 @@ bool attend_takes(const TensorView& tensor) {
   if (tensor.dtype == Dtype::fp32) return true;
   const auto element = static_cast<std::int64_t>(size_of(tensor.dtype));
   const auto fits = [&](std::int64_t extent, std::int64_t stride) {
-    return extent <= 1 || stride * element % kAlignment == 0;
+    return extent <= 1 || stride * element % kChunkBytes == 0;
   };
-  return reinterpret_cast<std::uintptr_t>(tensor.data) % kAlignment == 0 && fits(tensor.batch, tensor.batch_stride) &&
+  return reinterpret_cast<std::uintptr_t>(tensor.data) % kChunkBytes == 0 && fits(tensor.batch, tensor.batch_stride) &&
          fits(tensor.tokens, tensor.token_stride) && fits(tensor.heads, tensor.head_stride);
 }
 

@@ -9,6 +9,8 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "core/alignment.hpp"
+
 namespace orrery::kernels {
 
 inline constexpr int kMaxHeadDim = 256;
@@ -61,7 +63,7 @@ class Carver {
   template <typename T>
   T* take(int count) {
     const std::size_t at = used_;
-    used_ += (static_cast<std::size_t>(count) * sizeof(T) + 63) / 64 * 64;
+    used_ += aligned(static_cast<std::size_t>(count) * sizeof(T), kHostAlignment);
     return base_ == nullptr ? nullptr : reinterpret_cast<T*>(base_ + at);
   }
   std::size_t used() const { return used_; }

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <chrono>
 
+#include "core/alignment.hpp"
 #include "device/check.hpp"
 #include "kernels/cuda/copy_region.hpp"
 #include "link/deadline.hpp"
@@ -12,11 +13,10 @@
 namespace orrery {
 namespace {
 
-constexpr std::size_t kAlignment = 256;  // of messages in pinned memory
 constexpr std::chrono::milliseconds kLook(10);
 
 std::size_t pinned_bytes(const Region& region) {
-  return (static_cast<std::size_t>(region.bytes()) + kAlignment - 1) / kAlignment * kAlignment;
+  return aligned(static_cast<std::size_t>(region.bytes()), kDeviceAlignment);
 }
 
 std::size_t pinned_bytes(const std::vector<LinkExchange>& exchanges) {
