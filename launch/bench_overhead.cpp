@@ -7,6 +7,7 @@
 #include "launch/devices.hpp"
 #include "launch/ranks.hpp"
 #include "launch/text.hpp"
+#include "orrery/strategy.hpp"
 #include "orrery/version.hpp"
 
 namespace orrery::launch {
@@ -24,7 +25,12 @@ AttentionProblem tiny_problem(const World& world, const Options& options) {
 WorkloadOptions how_to_run(World& world, Options options, const AttentionProblem& problem) {
   options.threads = 1;
   options.backward = false;
-  for (auto* keys : {&options.keys_per_step, &options.backward_keys_per_step}) *keys = keys->value_or(0);
+  StrategyText asked = parse_strategy(options.strategy);
+  for (const char* keys : {"keys", "backward-keys"}) {
+    const bool has = asked.name == "auto" || find_strategy(asked.name).has(keys);
+    if (has && !asked.has(keys)) asked.options.emplace_back(keys, "0");
+  }
+  options.strategy = asked.text();
   return workload_options(world, options, problem);
 }
 

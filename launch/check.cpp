@@ -64,11 +64,7 @@ int check(const Options& options) {
   Outputs outputs(options);
   std::optional<Progress> progress(std::in_place, true, "planning");
   const Plan plan = make_plan(inputs.problem(), Topology::single_node(options.world_size),
-                              {.layout = options.layout,
-                               .strategy = options.strategy,
-                               .backward = options.backward,
-                               .keys_per_step = options.keys_per_step.value_or(0),
-                               .backward_keys_per_step = options.backward_keys_per_step.value_or(0)});
+                              {.layout = options.layout, .strategy = options.strategy, .backward = options.backward});
 
   progress->now("proving");
   const auto began = std::chrono::steady_clock::now();
@@ -99,9 +95,9 @@ int check(const Options& options) {
     }
     for (const Finding& finding : findings) print(to_text(finding) + "\n");
     if (findings.empty()) {
-      print(concat("proved: ", plan.strategy, " over ", plan.layout.text(), " on ", counted(options.world_size, "rank"),
-                   options.backward ? ", forward and backward" : ", forward", "; ", problem_text(plan.problem),
-                   "\n        ", counted(extent.steps, "step"), ", ", extent.pairs,
+      print(concat("proved: ", strategy_of(plan), " over ", plan.layout.text(), " on ",
+                   counted(options.world_size, "rank"), options.backward ? ", forward and backward" : ", forward", "; ",
+                   problem_text(plan.problem), "\n        ", counted(extent.steps, "step"), ", ", extent.pairs,
                    " pairs of (query head, query) and key, each exactly once, in ", seconds_text(seconds), "\n"));
     }
   }

@@ -69,32 +69,7 @@ void let_ranks_share(World& world, Device device) {
   setenv("NCCL_SOCKET_IFNAME", "lo", 0);
 }
 
-// One way between two devices that NVLink joins, as NCCL reaches it.
-constexpr double kNvlink = 3e11;
-
-// What this rank's device sends to any other's, as far as this process sees them; 0 when it does not know.
-double rate_to_all(const std::vector<std::string>& uuids, Device device) {
-  const std::vector<CudaDeviceInfo> visible = cuda_devices();
-  double rate = kInsideDevice;
-  for (const std::string& uuid : uuids) {
-    const auto peer = std::find_if(visible.begin(), visible.end(), [&](const auto& info) { return info.uuid == uuid; });
-    const auto index = static_cast<int>(peer - visible.begin());
-    if (peer == visible.end() || !joined(device, {DeviceKind::cuda, index})) return 0;
-    if (index != device.index) rate = kNvlink;
-  }
-  return rate;
-}
-
 }  // namespace
-
-LinkRate device_link_rate(World& world, Device device) {
-  if (device.kind == DeviceKind::cpu || world.topology().nodes() > 1) return {};
-  const std::vector<std::string> uuids = device_uuids(world, device);
-  double mine = 0;
-  together(world, [&] { mine = rate_to_all(uuids, device); });
-  const std::vector<double> rates = all_gather(world, mine);
-  return {*std::min_element(rates.begin(), rates.end()), 0};
-}
 
 DeviceChoice choose_device(World& world, const Options& options, const AttentionProblem& problem) {
   if (options.device == "cpu") return {};

@@ -9,7 +9,6 @@
 #include "launch/options.hpp"
 #include "orrery/device.hpp"
 #include "orrery/problem.hpp"
-#include "orrery/topology.hpp"
 #include "orrery/world.hpp"
 
 namespace orrery::launch {
@@ -21,12 +20,6 @@ struct DeviceChoice {
   std::string why_cpu;
 };
 DeviceChoice choose_device(World& world, const Options& options, const AttentionProblem& problem);
-
-// Copies inside a device.
-inline constexpr double kInsideDevice = 1e12;
-// Collective. What a rank's device sends to another's on its node, where that is known: kInsideDevice when all ranks
-// share one, or NVLink's rate when it joins them.
-LinkRate device_link_rate(World& world, Device device);
 
 // "cpu", or the name of the CUDA device.
 std::string device_name(Device device);

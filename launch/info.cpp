@@ -16,11 +16,18 @@ int info(const Options& options) {
   Outputs outputs(options);
   const Machine machine = describe_machine();
   const double peak = measured_fma_peak_flops();
-  nlohmann::ordered_json names = nlohmann::ordered_json::array();
+  nlohmann::ordered_json names = nlohmann::ordered_json::array(), strategy_options = names;
   std::string listed;
   for (const Strategy& strategy : strategies()) {
     names.push_back(strategy.name);
     listed += concat(listed.empty() ? "" : "              ", strategy.name, ": ", strategy.summary, "\n");
+    for (const StrategyOption& option : strategy.options) {
+      strategy_options.push_back({{"strategy", strategy.name},
+                                  {"option", usage(option)},
+                                  {"standard", option.standard},
+                                  {"meaning", option.meaning}});
+      listed += concat("                ", usage(option), " (", option.standard, "): ", option.meaning, "\n");
+    }
   }
   nlohmann::ordered_json devices = {"cpu"}, details = nlohmann::ordered_json::array();
   std::string listed_devices = "cpu\n";
@@ -53,6 +60,7 @@ int info(const Options& options) {
                                          {"cuda_driver", machine.cuda_driver},
                                          {"cuda_devices", details},
                                          {"strategies", names},
+                                         {"strategy_options", strategy_options},
                                          {"layouts", {"contiguous", "zigzag", "striped"}}};
     outputs.json()->write(dump(json));
   }

@@ -4,6 +4,7 @@
 #include <array>
 
 #include "orrery/error.hpp"
+#include "orrery/strategy.hpp"
 
 namespace orrery::launch {
 namespace {
@@ -55,8 +56,8 @@ struct OptionInfo {
   const char* group;
   unsigned verbs;
   const char* name;
-  const char* value;  // null: a switch
-  const char* meaning;
+  const char* value;    // null: a switch
+  const char* meaning;  // null: strategy_meaning()
 };
 
 constexpr const char* kProblem = "Problem";
@@ -120,14 +121,14 @@ constexpr std::array kOptionTable = {
         kPlacement, kMeasures, "kernels", "NAME",
         "of a CUDA device: best, its own where it has some, or portable, of every device (ORRERY_KERNELS, best)"},
     OptionInfo{kPlacement, kPlans, "layout", "LAYOUT", "auto, contiguous, zigzag or striped[:B] (auto)"},
-    OptionInfo{kPlacement, kPlans, "strategy", "NAME", "auto, ring or gather (auto)"},
-    OptionInfo{
-        kPlacement, kPlans, "keys-per-step", "N",
-        "keys up to which a forward ring computes with several blocks at once; auto: 65536 where CUDA devices are "
-        "shared or joined by NVLink, else, and for check, 0, a block at a time (auto)"},
+    OptionInfo{kPlacement, kPlans, "strategy", "NAME[:OPTION=VALUE,...]", nullptr},  // of the registry
+    OptionInfo{kPlacement, kPlans, "keys-per-step", "N",
+               "option keys of the ring; auto: 65536 where CUDA devices are shared or joined by NVLink, else, and for "
+               "check, 0 "
+               "(auto)"},
     OptionInfo{kPlacement, kPlans, "backward-keys-per-step", "N",
-               "the same of the backward pass; auto: 65536 where CUDA devices are joined by NVLink, else, and for "
-               "check, 0 (auto)"},
+               "its option backward-keys; auto: 65536 where CUDA devices are joined by NVLink, else, and for check, 0 "
+               "(auto)"},
 
     OptionInfo{kTrust, kMeasures, "verify", "MODE", "against float64: none, sample or full (sample)"},
     OptionInfo{kTrust, kMeasures, "check", nullptr, "prove the plan before it runs (ORRERY_CHECK)"},
@@ -161,6 +162,17 @@ constexpr std::array kOptionTable = {
     OptionInfo{kCommon, kAll, "help,h", nullptr, "this text"},
 };
 
+std::string strategy_meaning() {
+  std::string names = "auto", options;
+  for (const Strategy& strategy : strategies()) {
+    names += concat(", ", strategy.name);
+    for (const StrategyOption& option : strategy.options) {
+      options += concat("; ", strategy.name, ":", usage(option), ", ", option.meaning, " (", option.standard, ")");
+    }
+  }
+  return concat(names, options, " (auto)");
+}
+
 }  // namespace
 
 std::optional<Verb> find_verb(std::string_view name) {
@@ -178,10 +190,11 @@ po::options_description options_of(Verb verb) {
     for (; i < kOptionTable.size() && kOptionTable[i].group == name; ++i) {
       const OptionInfo& option = kOptionTable[i];
       if ((option.verbs & bit(verb)) == 0) continue;
+      const std::string meaning = option.meaning == nullptr ? strategy_meaning() : option.meaning;
       if (option.value == nullptr) {
-        group.add_options()(option.name, po::bool_switch(), option.meaning);
+        group.add_options()(option.name, po::bool_switch(), meaning.c_str());
       } else {
-        group.add_options()(option.name, po::value<std::string>()->value_name(option.value), option.meaning);
+        group.add_options()(option.name, po::value<std::string>()->value_name(option.value), meaning.c_str());
       }
     }
     if (!group.options().empty()) all.add(group);

@@ -6,12 +6,15 @@
 #include <charconv>
 #include <cmath>
 #include <limits>
+#include <string_view>
+#include <utility>
 #include <vector>
 
 #include "launch/config_file.hpp"
 #include "launch/option_table.hpp"
 #include "orrery/device.hpp"
 #include "orrery/error.hpp"
+#include "orrery/strategy.hpp"
 #include "orrery/version.hpp"
 
 namespace orrery::launch {
@@ -188,6 +191,25 @@ void read_files(const Given& given, Options& options) {
   options.trace = given.string("trace").value_or("");
 }
 
+// Options of the ring that have names of their own here.
+void read_keys(const Given& given, Options& options) {
+  for (const auto& [name, option] : {std::pair("keys-per-step", "keys"), {"backward-keys-per-step", "backward-keys"}}) {
+    const std::string value = given.string(name).value_or("auto");
+    if (value == "auto") continue;
+    const bool any = given.integer<std::int64_t>(name, 0) > 0;
+    if (any && option == std::string_view("backward-keys") && !options.backward)
+      refuse("--", name, " needs --backward");
+    StrategyText asked = parse_strategy(options.strategy);
+    if (asked.name != "auto" && !find_strategy(asked.name).has(option)) {
+      if (any) refuse("keys per step mean nothing with --strategy ", asked.name, ", which has no option ", option);
+      continue;
+    }
+    if (asked.has(option)) refuse("--", name, " and --strategy ", options.strategy, " both give ", option);
+    asked.options.emplace_back(option, value);
+    options.strategy = asked.text();
+  }
+}
+
 void read_placement(const Given& given, const Env& env, Options& options) {
   const std::string launcher = given.string("launcher").value_or(env.launcher ? "auto" : "none");
   if (launcher != "auto" && launcher != "none") refuse("--launcher '", launcher, "' is neither auto nor none");
@@ -197,19 +219,7 @@ void read_placement(const Given& given, const Env& env, Options& options) {
   options.threads = given.integer<int>("threads", 1, 1024).value_or(env.threads);
   options.layout = given.string("layout").value_or("auto");
   options.strategy = given.string("strategy").value_or("auto");
-  const auto keys = [&](const char* name) {
-    const bool chosen = given.string(name).value_or("auto") == "auto";
-    return chosen ? std::nullopt : given.integer<std::int64_t>(name, 0);
-  };
-  options.keys_per_step = keys("keys-per-step");
-  options.backward_keys_per_step = keys("backward-keys-per-step");
-  if (options.backward_keys_per_step.value_or(0) > 0 && !options.backward) {
-    refuse("--backward-keys-per-step needs --backward");
-  }
-  const bool together = options.keys_per_step.value_or(0) > 0 || options.backward_keys_per_step.value_or(0) > 0;
-  if (together && options.strategy == "gather") {
-    refuse("keys per step mean nothing with --strategy gather, which takes all keys of some heads in one step");
-  }
+  read_keys(given, options);
 }
 
 void read_device(const Given& given, Verb verb, const Env& env, Options& options) {

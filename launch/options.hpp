@@ -40,7 +40,6 @@ struct Options {
   std::optional<int> ranks;  // threads of this process; 1
   int world_size = 1;        // of check
   std::string layout = "auto", strategy = "auto";
-  std::optional<std::int64_t> keys_per_step, backward_keys_per_step;  // auto
   int threads = 1;
   std::string device = "auto";      // cpu, cuda or auto
   std::optional<int> device_index;  // of every rank; by the rank's number on its host

@@ -140,6 +140,15 @@ Report make_report(Workload& workload, const Inputs& inputs, int threads, const 
   return report;
 }
 
+std::string strategy_of(const Plan& plan) {
+  std::string text = plan.strategy;
+  for (const StrategyOption& option : plan.strategy_options.known()) {
+    const std::string_view value = plan.strategy_options.text_of(option.name);
+    if (value != option.standard) text += concat(text == plan.strategy ? ":" : ",", option.name, "=", value);
+  }
+  return text;
+}
+
 std::string to_text(const Report& report) {
   const AttentionProblem& problem = report.plan.problem;
   const Measured& measured = report.measured;
@@ -148,7 +157,7 @@ std::string to_text(const Report& report) {
   text += line("problem", problem_text(problem));
   text += line("inputs", report.inputs);
   const bool on_cpu = report.device.kind == DeviceKind::cpu;
-  text += line("plan", concat(report.plan.strategy, " over ", report.plan.layout.text(), " on ",
+  text += line("plan", concat(strategy_of(report.plan), " over ", report.plan.layout.text(), " on ",
                               counted(report.plan.topology.world_size, "rank"), " (", report.link, ", ",
                               device_text(report), ")"));
   text += line("why", report.plan.reason);

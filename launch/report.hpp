@@ -49,6 +49,8 @@ nlohmann::ordered_json machine_json(int threads, const std::string& link, Device
 std::string dump(const nlohmann::ordered_json& json);
 
 std::string problem_text(const AttentionProblem& problem);
+// Its strategy, with the options whose values are not the standard ones: "ring", "ring:keys=65536".
+std::string strategy_of(const Plan& plan);
 // On what a rank computes: threads, or a CUDA device and which of its attention kernels.
 std::string device_text(const Report& report);
 // ErrorCode::verification, with the worst row and the errors beyond their limits, when a result is wrong.

@@ -39,6 +39,30 @@ Json verification_json(const Verification& v) {
   return json;
 }
 
+Json options_json(const StrategyOptions& options) {
+  Json json = Json::object();
+  for (const StrategyOption& option : options.known()) {
+    const std::string name(option.name);
+    switch (option.kind) {
+      case OptionKind::number:
+        json[name] = options.number(name);
+        break;
+      case OptionKind::flag:
+        json[name] = options.flag(name);
+        break;
+      case OptionKind::word:
+        json[name] = options.word(name);
+        break;
+    }
+  }
+  return json;
+}
+
+// 0 where the strategy has no such option.
+std::int64_t keys_of(const Plan& plan, std::string_view option) {
+  return find_strategy(plan.strategy).has(option) ? plan.strategy_options.number(option) : 0;
+}
+
 }  // namespace
 
 Json problem_json(const AttentionProblem& problem, bool backward, std::uint64_t seed) {
@@ -86,8 +110,9 @@ Json to_json(const Report& report) {
         {"world_size", report.plan.topology.world_size},
         {"device", to_string(report.device.kind)},
         {"why_cpu", text_or_null(report.why_cpu)},
-        {"keys_per_step", report.plan.options.keys_per_step},
-        {"backward_keys_per_step", report.plan.options.backward_keys_per_step},
+        {"options", options_json(report.plan.strategy_options)},
+        {"keys_per_step", keys_of(report.plan, "keys")},
+        {"backward_keys_per_step", keys_of(report.plan, "backward-keys")},
         {"link_bytes_per_second", report.plan.topology.inside_node.bytes_per_second},
         {"sm_margin", report.sm_margin},
         {"kernels", kernels_json(report)},

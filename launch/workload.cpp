@@ -10,9 +10,6 @@
 namespace orrery::launch {
 namespace {
 
-// Enough for kernels to forget that they fetch and put back the state of their rows.
-constexpr std::int64_t kKeysPerStep = 65536;
-
 // What fails in a run is this rank's alone, but ranks refuse a run together, before its first transfer.
 template <typename Body>
 void alone(const Body& body) {
@@ -36,13 +33,6 @@ WorkloadOptions workload_options(World& world, const Options& options, const Att
   if (options.agree_always) how.attention.agree = *options.agree_always ? Agree::always : Agree::first;
   how.attention.portable_kernels = options.portable_kernels;
   how.plan = {.layout = options.layout, .strategy = options.strategy, .backward = options.backward};
-  how.link = device_link_rate(world, how.attention.device);
-  // Where ranks share a device, the launches of one rank fill the gaps of another. Fewer launches then save less than
-  // it costs to send gradients home and add them there.
-  const std::int64_t suits = how.link.bytes_per_second > 0 ? kKeysPerStep : 0;
-  const bool shared = how.link.bytes_per_second == kInsideDevice;
-  how.plan.keys_per_step = options.keys_per_step.value_or(suits);
-  how.plan.backward_keys_per_step = options.backward_keys_per_step.value_or(shared ? 0 : suits);
   how.prove = options.prove;
   return how;
 }
@@ -52,10 +42,9 @@ Workload::Workload(World& world, const Inputs& inputs, const WorkloadOptions& op
   // Twice, for the first call makes the runtime take what it needs itself; together, so that no rank allocates before
   // all have looked.
   for (int i = 0; i < 2; ++i) together(world, [&] { device_bytes_before_ = memory_in_use(device_); });
+  const Topology topology = device_topology(world, device_);
   together(world, [&] {
-    Topology topology = world.topology();
-    topology.inside_node = options.link;
-    plan_.emplace(make_plan(inputs.problem(), topology, options.plan));
+    plan_.emplace(make_plan(inputs.problem(), topology, options.plan, default_costs(device_.kind)));
     positions_ = plan_->layout.shard(world.rank());
     make_tensors();
     inputs.fill(tensors_, positions_, device_);

@@ -15,14 +15,12 @@ namespace orrery::launch {
 
 struct WorkloadOptions {
   PlanOptions plan;
-  LinkRate link;  // between the ranks' devices on a node
   AttentionOptions attention;
   bool prove = false;   // the plan, before it runs
   std::string why_cpu;  // and no CUDA device, where there is one
 };
 
-// Collective. What the options ask for: the device that this rank computes on, and a plan that suits how these are
-// joined.
+// Collective. What the options ask for, and the device that this rank computes on.
 WorkloadOptions workload_options(World& world, const Options& options, const AttentionProblem& problem);
 
 class Workload {

@@ -17,6 +17,15 @@
 
 namespace orrery {
 
+// What a device of this kind takes, unless somebody knows better.
+Costs default_costs(DeviceKind kind);
+
+// Collective, with the same kind of device on all ranks. The world's topology, and what the links between the ranks'
+// devices carry, where that is known: on a CPU it is not, nor between nodes, nor between devices that NVLink does not
+// join. Plans that are made for it choose as the program `orrery` does. Throws ErrorCode::invalid on all ranks when one
+// has no such device.
+Topology device_topology(World& world, Device device, const Costs& costs = Costs::cuda());
+
 // When the ranks compare, before they exchange anything, which call they are at.
 enum class Agree {
   first,   // when the attention is made, and at the first call of each pass

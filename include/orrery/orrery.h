@@ -218,6 +218,10 @@ ORRERY_API orrery_status orrery_context_agree(orrery_context* context, orrery_st
  * and does not return; of the others it fails what this world waits for, now or later, and returns. */
 ORRERY_API void orrery_context_abort(orrery_context* context, orrery_status status, const char* message);
 
+/* Collective: on which device this rank computes, of the same kind on all ranks. Plans that are made for the context
+ * from now on know what the links between the devices carry, as far as that can be told, and are chosen for it. */
+ORRERY_API orrery_status orrery_context_use_device(orrery_context* context, orrery_device device);
+
 /* Plans ------------------------------------------------------------------------------------------------------------ */
 
 typedef struct orrery_plan orrery_plan;
@@ -236,13 +240,12 @@ typedef struct orrery_problem {
 typedef struct orrery_plan_options {
   size_t struct_size;
   const char* layout;   /* "contiguous", "zigzag", "striped:B" or "auto", which NULL means too */
-  const char* strategy; /* "ring", "gather" or "auto", which NULL means too */
+  const char* strategy; /* "auto", which NULL means too, or a name with options: "ring:keys=65536,keep=no"
+                         * (orrery_strategies, orrery_strategy_options). What is not given is chosen. */
   int backward;         /* plan a backward pass */
-  int keep_key_value;   /* with backward: start it from the key-values that the forward pass received last */
-  /* A ring computes with several blocks at once while they have at most so many keys together; 0: one block. 65536
-   * suits devices that NVLink joins. It needs memory for two such groups, backward for their gradients too;
-   * where one pass does so, no key-values are kept. */
-  int64_t keys_per_step, backward_keys_per_step;
+  /* Options of the ring as they were given before they had names; the text of the strategy gives each instead. */
+  int keep_key_value;                            /* 0: keep=no */
+  int64_t keys_per_step, backward_keys_per_step; /* keys and backward-keys, unless both are 0 */
   /* What the slowest link carries, one way, which bounds how many blocks come at once; 0: not known. */
   double link_bytes_per_second;
 } orrery_plan_options;
@@ -251,6 +254,9 @@ typedef struct orrery_plan_options {
 
 /* Text: the strategies that a plan may name, a line each, the name and what it does. */
 ORRERY_API int64_t orrery_strategies(char* text, size_t text_size);
+/* Text: their options, a line each: the strategy, the option with the values that it takes, its standard value, and
+ * what it means. */
+ORRERY_API int64_t orrery_strategy_options(char* text, size_t text_size);
 /* For the context's world. Local; the same arguments give the same plan on every rank. */
 ORRERY_API orrery_status orrery_plan_create(orrery_context* context, const orrery_problem* problem,
                                             const orrery_plan_options* options, orrery_plan** plan);
@@ -263,8 +269,8 @@ ORRERY_API void orrery_plan_destroy(orrery_plan* plan);
 /* These four are valid as long as the plan is; NULL for NULL. */
 ORRERY_API const char* orrery_plan_text(const orrery_plan* plan); /* everything ranks must share */
 ORRERY_API const char* orrery_plan_layout(const orrery_plan* plan);
-ORRERY_API const char* orrery_plan_strategy(const orrery_plan* plan);
-ORRERY_API const char* orrery_plan_reason(const orrery_plan* plan); /* why layout and strategy were chosen */
+ORRERY_API const char* orrery_plan_strategy(const orrery_plan* plan); /* its name */
+ORRERY_API const char* orrery_plan_reason(const orrery_plan* plan);   /* why layout and strategy were chosen */
 
 ORRERY_API int orrery_plan_world_size(const orrery_plan* plan); /* 0 for NULL */
 /* How many tokens a rank owns; minus a status on error. */

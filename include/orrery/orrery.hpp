@@ -3,6 +3,7 @@
 
 #include "orrery/attention.hpp"
 #include "orrery/check.hpp"
+#include "orrery/costs.hpp"
 #include "orrery/env.hpp"
 #include "orrery/error.hpp"
 #include "orrery/executor.hpp"

@@ -5,44 +5,47 @@
 #include <cstdint>
 #include <string>
 
+#include "orrery/costs.hpp"
 #include "orrery/layout.hpp"
 #include "orrery/problem.hpp"
 #include "orrery/schedule.hpp"
+#include "orrery/strategy.hpp"
 #include "orrery/topology.hpp"
 
 namespace orrery {
 
 struct PlanOptions {
   std::string layout = "auto";
+  // A name, with values for some of its options: "ring", "ring:keys=65536,keep=no", "auto". What is not given is chosen
+  // by the strategy (docs/strategies.md lists names and options).
   std::string strategy = "auto";
   bool backward = false;
-  // With backward: start the backward ring from the key-values that the forward ring received last. They stay in the
-  // workspace between the two runs and save one transfer. Without it every backward run starts from the caller's
-  // tensors.
-  bool keep_key_value = true;
-  // A ring takes blocks together as long as a group of them has at most so many keys: one attention step, one exchange
-  // and one launch instead of several. That needs memory for two groups, and backward for the gradients of two. A rank
-  // waits for a whole group, so groups grow no faster than the topology's links bring them. When either pass takes
-  // blocks together, no key-values are kept between the passes. 0: one block a step.
-  std::int64_t keys_per_step = 0, backward_keys_per_step = 0;
 };
 
 struct Plan {
   AttentionProblem problem;
   Topology topology;
   Layout layout;
-  std::string strategy;
+  std::string strategy;              // its name
+  StrategyOptions strategy_options;  // all of them, with the values given and chosen
   std::string reason;  // "zigzag: why this layout; ring: why this strategy"; what the caller chose was "asked for"
   PlanOptions options;
+  Costs costs;
 
   RankProgram program(int rank, Pass pass) const;
-  // Everything ranks must share, in a fixed order: "seq_len=... layout=zigzag strategy=ring ...".
+  // "ring:keys=0,backward-keys=0,keep=yes": the strategy with all its options, which asks for the same plan again.
+  std::string strategy_text() const;
+  // Everything ranks must share, in a fixed order: "seq_len=... layout=zigzag strategy=ring:keys=0 ...".
   std::string text() const;
 };
 
 // Chooses where the options say auto, by the rule of docs/strategies.md ("What auto chooses"): with a window contiguous
 // and gather (a halo); else ring, over contiguous or zigzag, whichever gives its busiest rank less work.
 // Throws ErrorCode::invalid when the problem is refused, with the reason.
-Plan make_plan(const AttentionProblem& problem, const Topology& topology, const PlanOptions& options = {});
+//
+// Pure: the same arguments give the same plan on every rank. Options of the strategy are chosen for what the topology
+// knows; device_topology() of orrery/attention.hpp knows what joins the devices of a world.
+Plan make_plan(const AttentionProblem& problem, const Topology& topology, const PlanOptions& options = {},
+               const Costs& costs = Costs::cuda());
 
 }  // namespace orrery

@@ -84,6 +84,17 @@ orrery_status orrery_context_barrier(orrery_context* context) {
   return guarded(ToRank{*context->rank}, [&] { context->rank->world->barrier(); });
 }
 
+orrery_status orrery_context_use_device(orrery_context* context, orrery_device device) {
+  if (context == nullptr) return ORRERY_INVALID;
+  return guarded(ToRank{*context->rank}, [&] {
+    Rank& rank = *context->rank;
+    const Device known = device_of(device);
+    const Costs costs = default_costs(known.kind);
+    rank.topology = device_topology(*rank.world, known, costs);
+    rank.costs = costs;
+  });
+}
+
 orrery_status orrery_context_agree(orrery_context* context, orrery_status mine, const char* message) {
   if (context == nullptr) return ORRERY_INVALID;
   return guarded(ToRank{*context->rank}, [&] {

@@ -37,6 +37,9 @@ struct Rank {
   explicit Rank(std::unique_ptr<World> opened) : world(std::move(opened)) {}
 
   std::unique_ptr<World> world;
+  // Of the world, and once it is known where the ranks compute, of their devices.
+  Topology topology = world->topology();
+  Costs costs = Costs::cuda();
   LastError error;
 };
 

@@ -28,26 +28,41 @@ AttentionProblem problem_of(const orrery_problem* problem) {
           .scale = given.scale};
 }
 
-Plan plan_of(const orrery_problem* problem, const orrery_plan_options* options, Topology topology) {
+// The text of the strategy, with what the fields say that had no names for it. These meant nothing to a strategy
+// without such options.
+std::string strategy_of(const orrery_plan_options& given) {
+  StrategyText text = parse_strategy(text_or(given.strategy, "auto"));
+  const auto add = [&](const char* option, const std::string& value) {
+    const bool means_something = text.name == "auto" || find_strategy(text.name).has(option);
+    if (means_something && !text.has(option)) text.options.emplace_back(option, value);
+  };
+  if (given.keep_key_value == 0) add("keep", "no");
+  if (given.keys_per_step != 0 || given.backward_keys_per_step != 0) {
+    add("keys", std::to_string(given.keys_per_step));
+    add("backward-keys", std::to_string(given.backward_keys_per_step));
+  }
+  return text.text();
+}
+
+// What the caller says of links holds before what is known of them.
+Plan plan_of(const orrery_problem* problem, const orrery_plan_options* options, Topology topology, const Costs& costs) {
   const orrery_plan_options defaults = ORRERY_PLAN_OPTIONS_INIT;
   const orrery_plan_options given = read(options, defaults, "options");
-  topology.inside_node.bytes_per_second = topology.between_nodes.bytes_per_second = given.link_bytes_per_second;
-  return make_plan(problem_of(problem), topology,
-                   {.layout = text_or(given.layout, "auto"),
-                    .strategy = text_or(given.strategy, "auto"),
-                    .backward = given.backward != 0,
-                    .keep_key_value = given.keep_key_value != 0,
-                    .keys_per_step = given.keys_per_step,
-                    .backward_keys_per_step = given.backward_keys_per_step});
+  if (given.link_bytes_per_second != 0) {
+    topology.inside_node.bytes_per_second = topology.between_nodes.bytes_per_second = given.link_bytes_per_second;
+  }
+  return make_plan(
+      problem_of(problem), topology,
+      {.layout = text_or(given.layout, "auto"), .strategy = strategy_of(given), .backward = given.backward != 0},
+      costs);
 }
 
 template <typename Tell>
-orrery_status make(const Tell& tell, orrery_plan** plan, const orrery_problem* problem,
-                   const orrery_plan_options* options, const auto& topology) {
+orrery_status make(const Tell& tell, orrery_plan** plan, const auto& planned) {
   return guarded(tell, [&] {
     require(plan, "plan");
     *plan = nullptr;
-    *plan = new orrery_plan(plan_of(problem, options, topology()));
+    *plan = new orrery_plan(planned());
   });
 }
 
@@ -74,17 +89,30 @@ int64_t orrery_strategies(char* text, size_t text_size) {
   });
 }
 
+int64_t orrery_strategy_options(char* text, size_t text_size) {
+  return guarded_number(ToNobody{}, [&] {
+    std::string lines;
+    for (const Strategy& each : strategies()) {
+      for (const StrategyOption& option : each.options) {
+        lines += concat(each.name, ' ', usage(option), ' ', option.standard, ' ', option.meaning, '\n');
+      }
+    }
+    return give(lines, text, text_size);
+  });
+}
+
 orrery_status orrery_plan_create(orrery_context* context, const orrery_problem* problem,
                                  const orrery_plan_options* options, orrery_plan** plan) {
   if (context == nullptr) return ORRERY_INVALID;
-  return make(ToRank{*context->rank}, plan, problem, options, [&] { return context->rank->world->topology(); });
+  const Rank& rank = *context->rank;
+  return make(ToRank{*context->rank}, plan, [&] { return plan_of(problem, options, rank.topology, rank.costs); });
 }
 
 orrery_status orrery_plan_for(int world_size, int ranks_per_node, const orrery_problem* problem,
                               const orrery_plan_options* options, orrery_plan** plan, char* message,
                               size_t message_size) {
-  return make(ToBuffer{message, message_size}, plan, problem, options,
-              [&] { return Topology::uniform(world_size, ranks_per_node); });
+  return make(ToBuffer{message, message_size}, plan,
+              [&] { return plan_of(problem, options, Topology::uniform(world_size, ranks_per_node), Costs::cuda()); });
 }
 
 void orrery_plan_destroy(orrery_plan* plan) {

@@ -192,10 +192,6 @@ class Backward : GatherProgram {
   std::int64_t returned_tokens_ = 0;
 };
 
-std::string rejects(const Placement&) {
-  return {};
-}
-
 RankProgram build(const Placement& placement, Pass pass, int rank) {
   return pass == Pass::forward ? Forward(placement, rank).build() : Backward(placement, rank).build();
 }
@@ -204,8 +200,9 @@ RankProgram build(const Placement& placement, Pass pass, int rank) {
 
 const Strategy& gather_strategy() {
   static constexpr Strategy kGather{
-      "gather", "each rank fetches the keys its queries see, by groups of KV heads; a halo when the mask is a window",
-      rejects, build};
+      .name = "gather",
+      .summary = "each rank fetches the keys its queries see, by groups of KV heads; a halo when the mask is a window",
+      .build = build};
   return kGather;
 }
 

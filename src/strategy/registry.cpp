@@ -1,4 +1,4 @@
-#include <array>
+#include <string>
 
 #include "orrery/error.hpp"
 #include "strategy/strategies.hpp"
@@ -6,7 +6,11 @@
 namespace orrery {
 
 std::span<const Strategy> strategies() {
-  static const std::array<Strategy, 2> kAll{ring_strategy(), gather_strategy()};
+  static const Strategy kAll[] = {
+#define ORRERY_STRATEGY(name) name##_strategy(),
+#include "strategy/strategies.def"
+#undef ORRERY_STRATEGY
+  };
   return kAll;
 }
 

@@ -40,8 +40,8 @@ class RingProgram : protected StrategyProgram {
  protected:
   RingProgram(const Placement& placement, Pass pass, int rank)
       : StrategyProgram(placement, pass, rank),
-        keep_(placement.keep_key_value && world_ > 1 && blocks_together(placement, Pass::forward) == 1 &&
-              blocks_together(placement, Pass::backward) == 1),
+        keep_(placement.backward && placement.options.flag("keep") && world_ > 1 &&
+              blocks_together(placement, Pass::forward) == 1 && blocks_together(placement, Pass::backward) == 1),
         max_tokens_(layout_.max_tokens()),
         keeps_next_(kept(rank_at(1))) {}
 
@@ -325,8 +325,26 @@ class Backward : RingProgram {
   std::vector<Return> returns_;
 };
 
-std::string rejects(const Placement&) {
-  return {};
+constexpr StrategyOption kOptions[] = {
+    {.name = "keys",
+     .standard = "0",
+     .meaning = "forward, blocks are taken together while they have at most so many keys; 0: a block a step",
+     .chosen = true},
+    {.name = "backward-keys", .standard = "0", .meaning = "the same of the backward pass", .chosen = true},
+    {.name = "keep",
+     .kind = OptionKind::flag,
+     .standard = "yes",
+     .meaning = "the backward pass starts from the key-values that the forward pass received last"},
+};
+
+// Where it is known what links carry, a rank can tell how many blocks it may wait for. Where ranks share a device, the
+// launches of one fill the gaps of another, and fewer launches save less than it costs to send gradients home and add
+// them there.
+void choose(const Placement& placement, StrategyOptions& options) {
+  if (!(placement.topology.slowest_link().bytes_per_second > 0)) return;
+  const std::int64_t keys = placement.costs.filling_keys;
+  if (!options.given("keys")) options.choose("keys", keys);
+  if (!options.given("backward-keys") && !placement.topology.one_device) options.choose("backward-keys", keys);
 }
 
 RankProgram build(const Placement& placement, Pass pass, int rank) {
@@ -338,7 +356,11 @@ RankProgram build(const Placement& placement, Pass pass, int rank) {
 }  // namespace
 
 const Strategy& ring_strategy() {
-  static constexpr Strategy kRing{"ring", "key-value blocks revolve past the queries; constant memory", rejects, build};
+  static constexpr Strategy kRing{.name = "ring",
+                                  .summary = "key-value blocks revolve past the queries; constant memory",
+                                  .build = build,
+                                  .options = kOptions,
+                                  .choose = choose};
   return kRing;
 }
 

@@ -26,19 +26,17 @@ namespace {
 // So many blocks arrive while one is computed, where the topology does not say what its links carry; where it does,
 // that follows from what the fastest kernels compute.
 constexpr std::int64_t kArrivals = 3;
-constexpr double kFlopsPerSecond = 6.5e14;
 
 // How many blocks arrive while one is computed: 2 head_dim heads n^2 operations, for of its pairs half are admitted, as
 // under a causal mask, against 2 head_dim kv_heads n elements to move.
 std::int64_t arrivals(const Placement& placement) {
   const AttentionProblem& problem = placement.problem;
-  const Topology& topology = placement.topology;
-  const double rate = (topology.nodes() > 1 ? topology.between_nodes : topology.inside_node).bytes_per_second;
+  const double rate = placement.topology.slowest_link().bytes_per_second;
   if (!(rate > 0)) return kArrivals;
   const auto tokens = static_cast<double>(placement.layout.max_tokens());
   const double elements_per_second = rate / static_cast<double>(size_of(problem.dtype));
-  const double arriving = problem.group() * tokens * elements_per_second / kFlopsPerSecond;
-  return static_cast<std::int64_t>(std::clamp<double>(arriving, 1, topology.world_size));
+  const double arriving = problem.group() * tokens * elements_per_second / placement.costs.most_flops_per_second();
+  return static_cast<std::int64_t>(std::clamp<double>(arriving, 1, placement.topology.world_size));
 }
 
 struct Group {
@@ -209,7 +207,7 @@ class Backward : GroupProgram {
 }  // namespace
 
 std::int64_t blocks_together(const Placement& placement, Pass pass) {
-  const std::int64_t keys = pass == Pass::forward ? placement.keys_per_step : placement.backward_keys_per_step;
+  const std::int64_t keys = placement.options.number(pass == Pass::forward ? "keys" : "backward-keys");
   const Layout& layout = placement.layout;
   const int world = placement.topology.world_size;
   if (keys == 0 || layout.interleaves()) return 1;

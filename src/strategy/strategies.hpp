@@ -1,11 +1,12 @@
-// One function a strategy file, for the registry.
+// One function a strategy file, for the registry: ring_strategy(), gather_strategy(), and so on.
 #pragma once
 
 #include "orrery/strategy.hpp"
 
 namespace orrery {
 
-const Strategy& ring_strategy();
-const Strategy& gather_strategy();
+#define ORRERY_STRATEGY(name) const Strategy& name##_strategy();
+#include "strategy/strategies.def"
+#undef ORRERY_STRATEGY
 
 }  // namespace orrery

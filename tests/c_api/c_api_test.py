@@ -81,6 +81,7 @@ class Rank:
     def run(self):
         problem = c.Problem(seq_len=SEQ_LEN, heads=HEADS, kv_heads=KV_HEADS, head_dim=DIM, mask=b"causal")
         plan, attention = ctypes.c_void_p(), ctypes.c_void_p()
+        self.call(orrery.orrery_context_use_device, self.context, c.Device())
         self.call(orrery.orrery_plan_create, self.context, problem, c.PlanOptions(backward=1), byref(plan))
         rank = orrery.orrery_context_rank(self.context)
         tokens = orrery.orrery_plan_positions(plan, rank, None, 0)
@@ -198,7 +199,7 @@ class Attention(unittest.TestCase):
 
     def test_plans_are_proved_without_a_world(self):
         problem = c.Problem(seq_len=4096, mask=b"causal")
-        with self.assertRaisesRegex(RuntimeError, "-1 keys a step"):
+        with self.assertRaisesRegex(RuntimeError, "keys=-1"):
             c.make(orrery.orrery_plan_for, 16, 4, problem, c.PlanOptions(keys_per_step=-1))
         with self.assertRaisesRegex(RuntimeError, "link of -1"):
             c.make(orrery.orrery_plan_for, 16, 4, problem, c.PlanOptions(link_bytes_per_second=-1))
@@ -208,9 +209,36 @@ class Attention(unittest.TestCase):
         self.assertEqual(orrery.orrery_plan_check(plan, 0, byref(findings), None, 0), 0)
         self.assertEqual(findings.value, 0)
         self.assertIn(b"seq_len=4096", orrery.orrery_plan_text(plan))
-        self.assertIn(b"keys_per_step=1024", orrery.orrery_plan_text(plan))
+        self.assertIn(b"strategy=ring:keys=1024,backward-keys=0,keep=yes", orrery.orrery_plan_text(plan))
         self.assertIn(b"between_nodes=100000000000", orrery.orrery_plan_text(plan))
         orrery.orrery_plan_destroy(plan)
+
+    def test_options_in_the_text_and_in_fields_of_old_make_the_same_plan(self):
+        problem = c.Problem(seq_len=4096, mask=b"causal")
+
+        def text(**options):
+            plan = c.make(orrery.orrery_plan_for, 8, 8, problem, c.PlanOptions(backward=1, **options))
+            known = orrery.orrery_plan_text(plan)
+            orrery.orrery_plan_destroy(plan)
+            return known
+
+        self.assertEqual(text(strategy=b"ring:keys=2048,backward-keys=0,keep=no"),
+                         text(strategy=b"ring", keys_per_step=2048, keep_key_value=0))
+        self.assertEqual(text(keys_per_step=2048, backward_keys_per_step=1024), text(strategy=b"auto:keys=2048,backward-keys=1024"))
+        self.assertIn(b" strategy=gather ", text(strategy=b"gather", keys_per_step=2048))  # to which they mean nothing
+        self.assertIn(b"ring:keys=65536,backward-keys=65536,keep=yes", text(link_bytes_per_second=3e11))
+        with self.assertRaisesRegex(RuntimeError, "its options are: keys=N.auto"):
+            text(strategy=b"ring:key=1")
+
+    def test_strategies_are_listed_with_their_options(self):
+        def listed(function):
+            needed = function(None, 0)
+            lines = ctypes.create_string_buffer(needed + 1)
+            self.assertEqual(function(lines, len(lines)), needed)
+            return lines.value
+
+        self.assertIn(b"gather each rank", listed(orrery.orrery_strategies))
+        self.assertIn(b"ring keep=yes|no yes the backward pass", listed(orrery.orrery_strategy_options))
 
 
 class Outside(unittest.TestCase):

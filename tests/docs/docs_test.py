@@ -1,11 +1,13 @@
 """The pages, held against the tree: links lead somewhere, files that are named exist, commands of `orrery` run, the program
-printed in docs/schedule.md is the one that is printed, and a file of the tree that a page shows is that file.
+printed in docs/schedule.md is the one that is printed, the table of strategies lists what the program lists, and a file of the
+tree that a page shows is that file.
 
 Commands are the lines of ``` blocks. What starts `build/release/orrery` alone is run; under mpirun, and in long benches, its
 options are parsed only. Run as `python3 docs_test.py SOURCE_FOLDER PROGRAM`.
 """
 
 import glob
+import json
 import os
 import re
 import shlex
@@ -96,6 +98,21 @@ def faults_of_command(source, program, folder, line):
         yield f"'{line.strip()}' ends with code {result.returncode}: {result.stderr.strip()}"
 
 
+def faults_of_strategies(source, program, folder):
+    """The table of docs/strategies.md has a row for every option, and for every strategy without, in the order of the registry."""
+    info = json.loads(run_program(program, ["info", "--json", "-"], folder).stdout)
+    rows = []
+    for name in info["strategies"]:
+        options = [o for o in info["strategy_options"] if o["strategy"] == name]
+        rows += ["| `{}` | `{}` | {} | {} |".format(name, o["option"].replace("|", "\\|"), o["standard"], o["meaning"])
+                 for o in options] or [f"| `{name}` | | | |"]
+    with open(os.path.join(source, "docs/strategies.md"), encoding="utf-8") as file:
+        text = file.read()
+    if "\n".join(["| --- | --- | --- | --- |", *rows, ""]) not in text:
+        yield "docs/strategies.md does not have the table of strategies and options:\n" + "\n".join(rows)
+    yield from (f"docs/strategies.md has no section {name}" for name in info["strategies"] if f"\n## {name}\n" not in text)
+
+
 def main():
     if len(sys.argv) != 3:
         sys.exit(f"usage: {sys.argv[0]} SOURCE_FOLDER PROGRAM")
@@ -105,6 +122,7 @@ def main():
         os.mkdir(os.path.join(folder, "build"))
         subprocess.run([os.path.join(source, "tests/data/unpack.sh"), os.path.join(source, "build/data")], check=True)
         os.symlink(os.path.join(source, "build/data"), os.path.join(folder, "build/data"))
+        faults += faults_of_strategies(source, program, folder)
         for page in pages(source):
             name = os.path.relpath(page, source)
             with open(page, encoding="utf-8") as file:

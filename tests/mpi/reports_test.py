@@ -10,7 +10,7 @@ from support import alone, mpi
 RUN_FIELDS = {
     "version": None,
     "problem": {"seq_len", "batch", "heads", "kv_heads", "head_dim", "dtype", "mask", "scale", "seed", "backward"},
-    "plan": {"strategy", "layout", "reason", "world_size", "device", "why_cpu", "keys_per_step", "backward_keys_per_step",
+    "plan": {"strategy", "layout", "reason", "world_size", "device", "why_cpu", "options", "keys_per_step", "backward_keys_per_step",
              "link_bytes_per_second", "sm_margin", "kernels", "why_portable", "steps", "bytes_sent",
              "workspace_bytes", "predicted_seconds"},
     "measured": {"forward_seconds", "backward_seconds", "tflops", "exposed_comm_seconds", "turns", "peak_bytes"},
@@ -36,6 +36,7 @@ class Reports(support.ProgramTest):
         report = json.loads(result.stdout)
         self.assert_run_fields(report)
         self.assertEqual(report["problem"]["seed"], 7)
+        self.assertEqual(report["plan"]["options"], {"keys": 0, "backward-keys": 0, "keep": True})
         self.assertEqual(report["plan"]["world_size"], 2)
         self.assertEqual(len(report["plan"]["bytes_sent"]), 2)
         self.assertIsNone(report["plan"]["predicted_seconds"])
@@ -116,6 +117,10 @@ class Reports(support.ProgramTest):
         result = alone("check", *SMALL, "--world-size", 8, "--backward")
         self.assert_good(result)
         self.assertIn("proved: ring over zigzag on 8 ranks", result.stdout)
+        result = alone("check", *SMALL, "--world-size", 8, "--backward", "--strategy", "ring:keys=40,keep=no")
+        self.assertIn("proved: ring:keys=40,keep=no over zigzag on 8 ranks", result.stdout)
+        by_alias = alone("check", *SMALL, "--world-size", 8, "--backward", "--strategy", "ring:keep=no", "--keys-per-step", 40)
+        self.assertIn("proved: ring:keys=40,keep=no over zigzag on 8 ranks", by_alias.stdout)
         result = alone("check", *SMALL, "--world-size", 4, "--mask", "window:5", "--json", "-")
         report = json.loads(result.stdout)
         self.assertEqual(report["proof"]["findings"], [])
@@ -148,6 +153,8 @@ class Reports(support.ProgramTest):
         report = json.loads(alone("info", "--json", "-").stdout)
         self.assertGreater(report["peak_flops_per_core"], 1e8)
         self.assertIn("gather", report["strategies"])
+        self.assertIn(("ring", "keep=yes|no", "yes"),
+                      [(o["strategy"], o["option"], o["standard"]) for o in report["strategy_options"]])
         self.assertGreater(report["cores"], 0)
 
     def test_bench_rows_are_verified(self):

@@ -42,6 +42,11 @@ REFUSED = [
     (["check", "--keys-per-step", "some"], ["--keys-per-step 'some'"]),
     (["run", "--backward-keys-per-step", "100"], ["--backward-keys-per-step needs --backward"]),
     (["check", "--strategy", "gather", "--keys-per-step", "100"], ["keys per step", "--strategy gather"]),
+    (["check", "--strategy", "ring:keys=1", "--keys-per-step", "2"], ["--keys-per-step", "ring:keys=1"]),
+    (["check", "--strategy", "ring:key=1"], ["'key'", "keys=N|auto, backward-keys=N|auto, keep=yes|no"]),
+    (["check", "--strategy", "ring:keep=maybe"], ["keep=maybe", "keep=yes|no"]),
+    (["check", "--strategy", "ring:keys=1,keys=2"], ["keys", "twice"]),
+    (["check", "--strategy", "ring:"], ["OPTION=VALUE"]),
     (["run", "--device", "cuda", "--device-index", "99"], ["cuda"]),  # too high, or no device at all
     (["run", "--device-index", "-1"], ["--device-index -1"]),
     (["run", "--device-index", "first"], ["--device-index 'first'"]),

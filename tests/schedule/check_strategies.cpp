@@ -5,6 +5,7 @@
 
 #include "orrery/check.hpp"
 #include "support/catch.hpp"
+#include "support/strategies.hpp"
 
 using namespace orrery;
 
@@ -34,9 +35,8 @@ const std::vector<std::string> kMasks = {
 constexpr std::int64_t kSeqLen = 40;
 
 std::string prove(const std::string& mask, const std::string& layout, const std::string& strategy, int world_size,
-                  bool keep, int kv_heads = 2, std::int64_t seq_len = kSeqLen, std::int64_t keys_per_step = 0,
-                  std::int64_t backward_keys_per_step = 0) {
-  PlanOptions options{layout, strategy, true, keep, keys_per_step, backward_keys_per_step};
+                  int kv_heads = 2, std::int64_t seq_len = kSeqLen) {
+  const PlanOptions options{layout, strategy, true};
   const Plan plan = make_plan(small_problem(seq_len, mask, kv_heads), Topology::single_node(world_size), options);
   // Stripes wider apart than a window is wide: rows in the gaps travel too, which is known and harmless (mask.hpp,
   // keys_seen).
@@ -49,14 +49,12 @@ std::string prove(const std::string& mask, const std::string& layout, const std:
 }  // namespace
 
 TEST_CASE("every strategy, layout, mask and world size is proved") {
-  for (const char* strategy : {"ring", "gather"}) {
+  for (const std::string& strategy : test::strategy_texts()) {
     for (const char* layout : {"contiguous", "zigzag", "striped", "striped:3"}) {
       for (const std::string& mask : kMasks) {
         for (int world_size : {1, 2, 3, 4, 5, 6, 7, 8, 9, 12, 16}) {
-          for (bool keep : {true, false}) {
-            INFO(strategy << " " << layout << " " << mask << " P=" << world_size << " keep=" << keep);
-            REQUIRE(prove(mask, layout, strategy, world_size, keep) == "");
-          }
+          INFO(strategy << " " << layout << " " << mask << " P=" << world_size);
+          REQUIRE(prove(mask, layout, strategy, world_size) == "");
         }
       }
     }
@@ -70,26 +68,27 @@ TEST_CASE("rings that take blocks together are proved") {
         for (const auto& [forward, backward] :
              {std::pair(10, 10), std::pair(20, 20), std::pair(1000, 1000), std::pair(1000, 0), std::pair(0, 1000)}) {
           for (bool keep : {true, false}) {
-            INFO(layout << " " << mask << " P=" << world_size << " keep=" << keep << " keys=" << forward << ","
-                        << backward);
-            REQUIRE(prove(mask, layout, "ring", world_size, keep, 2, kSeqLen, forward, backward) == "");
+            const std::string strategy = test::ring_with(forward, backward, keep);
+            INFO(strategy << " " << layout << " " << mask << " P=" << world_size);
+            REQUIRE(prove(mask, layout, strategy, world_size) == "");
           }
         }
       }
     }
   }
-  REQUIRE(prove("causal", "zigzag", "ring", 7, true, 1, 5, 100, 100) == "");
-  REQUIRE(prove("causal", "zigzag", "ring", 7, true, 1, kSeqLen, 100, 100) == "");
-  REQUIRE(prove("full", "contiguous", "ring", 4, true, 1, kSeqLen, 100, 100) == "");
+  REQUIRE(prove("causal", "zigzag", test::ring_with(100, 100), 7, 1, 5) == "");
+  REQUIRE(prove("causal", "zigzag", test::ring_with(100, 100), 7, 1) == "");
+  REQUIRE(prove("full", "contiguous", test::ring_with(100, 100), 4, 1) == "");
 }
 
 TEST_CASE("a single KV head, and head counts that do not divide into groups, are proved") {
-  for (const char* strategy : {"ring", "gather"}) {
+  for (const std::string& strategy : test::strategy_names()) {
     for (int kv_heads : {1, 3, 9}) {
       for (int world_size : {1, 2, 3, 4, 7}) {
         INFO(strategy << " kv_heads=" << kv_heads << " P=" << world_size);
-        REQUIRE(prove("causal", "zigzag", strategy, world_size, true, kv_heads) == "");
-        REQUIRE(prove("causal+documents:13,0,20,7", "contiguous", strategy, world_size, false, kv_heads) == "");
+        REQUIRE(prove("causal", "zigzag", strategy, world_size, kv_heads) == "");
+        REQUIRE(prove("causal+documents:13,0,20,7", "contiguous", test::with(strategy, "keep", "no"), world_size,
+                      kv_heads) == "");
       }
     }
   }
@@ -103,28 +102,28 @@ TEST_CASE("documents whose rows travel in many ranges are proved") {
     mask += (d == 0 ? "" : ",") + std::to_string(length);
     seq_len += length;
   }
-  for (const char* strategy : {"ring", "gather"}) {
+  for (const std::string& strategy : test::strategy_names()) {
     for (int world_size : {2, 3, 4, 5, 8, 13}) {
       INFO(strategy << " P=" << world_size);
-      REQUIRE(prove(mask, "zigzag", strategy, world_size, true, 2, seq_len) == "");
-      REQUIRE(prove(mask, "zigzag", strategy, world_size, false, 1, seq_len) == "");
+      REQUIRE(prove(mask, "zigzag", strategy, world_size, 2, seq_len) == "");
+      REQUIRE(prove(mask, "zigzag", test::with(strategy, "keep", "no"), world_size, 1, seq_len) == "");
     }
   }
 }
 
 TEST_CASE("sequences shorter than the world leave ranks without tokens, and are proved") {
-  for (const char* strategy : {"ring", "gather"}) {
+  for (const std::string& strategy : test::strategy_names()) {
     for (const char* layout : {"contiguous", "zigzag", "striped"}) {
       for (std::int64_t seq_len : {0, 1, 2, 3, 5, 7}) {
         INFO(strategy << " " << layout << " seq_len=" << seq_len);
-        REQUIRE(prove("causal", layout, strategy, 6, true, 1, seq_len) == "");
-        REQUIRE(prove("full", layout, strategy, 6, false, 2, seq_len) == "");
+        REQUIRE(prove("causal", layout, strategy, 6, 1, seq_len) == "");
+        REQUIRE(prove("full", layout, test::with(strategy, "keep", "no"), 6, 2, seq_len) == "");
       }
     }
   }
 }
 
 TEST_CASE("a causal zigzag ring of 256 ranks is proved in seconds") {
-  Plan plan = make_plan(small_problem(1 << 20, "causal"), Topology::single_node(256), {"zigzag", "ring", true, true});
+  Plan plan = make_plan(small_problem(1 << 20, "causal"), Topology::single_node(256), {"zigzag", "ring", true});
   REQUIRE(check(plan).empty());
 }

@@ -9,6 +9,7 @@
 #include "orrery/check.hpp"
 #include "orrery/plan.hpp"
 #include "support/catch.hpp"
+#include "support/strategies.hpp"
 
 using namespace orrery;
 
@@ -32,9 +33,10 @@ struct Formulas {
   }
 
   ProgramCost of(const char* layout, const char* strategy, int rank, Pass pass, bool keep = true,
-                 std::int64_t keys_per_step = 0) const {
-    const Plan plan = make_plan(problem, Topology::single_node(static_cast<int>(world)),
-                                {layout, strategy, true, keep, keys_per_step, keys_per_step});
+                 std::int64_t keys = 0) const {
+    std::string text = strategy;
+    if (text == "ring") text = test::ring_with(keys, keys, keep);
+    const Plan plan = make_plan(problem, Topology::single_node(static_cast<int>(world)), {layout, text, true});
     return cost(plan.program(rank, pass), problem);
   }
 };
@@ -103,7 +105,7 @@ TEST_CASE("a group of blocks is no larger than what comes while the one before i
   const auto rounds = [&](double bytes_per_second) {
     Topology topology = Topology::single_node(9);
     topology.inside_node.bytes_per_second = bytes_per_second;
-    const Plan plan = make_plan(f.problem, topology, {"contiguous", "ring", false, true, 1000});
+    const Plan plan = make_plan(f.problem, topology, {"contiguous", "ring:keys=1000"});
     return cost(plan.program(0, Pass::forward), f.problem).rounds;
   };
   REQUIRE(rounds(1) == 8);                  // a slow link: one after the other
@@ -122,7 +124,7 @@ TEST_CASE("two ranks, and links that bring no two blocks at once, keep to the ri
   const Formulas f(360, 9, "full");
   Topology slow = Topology::single_node(9);
   slow.inside_node.bytes_per_second = 1;
-  const Plan plan = make_plan(f.problem, slow, {"contiguous", "ring", true, true, 1000, 1000});
+  const Plan plan = make_plan(f.problem, slow, {"contiguous", test::ring_with(1000, 1000), true});
   REQUIRE(cost(plan.program(0, Pass::forward), f.problem).kept_bytes == f.block);
 }
 
@@ -230,7 +232,7 @@ TEST_CASE("memory follows the tokens a rank owns, not the sequence") {
 
 TEST_CASE("planning a rank of a 1,024-rank ring takes milliseconds") {
   const Formulas f(1 << 20, 1024, "causal");
-  const Plan plan = make_plan(f.problem, Topology::single_node(1024), {"zigzag", "ring", true, true});
+  const Plan plan = make_plan(f.problem, Topology::single_node(1024), {"zigzag", "ring", true});
   for (Pass pass : {Pass::forward, Pass::backward}) {
     double best = 1e9;
     for (int i = 0; i < 10; ++i) {

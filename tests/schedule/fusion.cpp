@@ -263,7 +263,7 @@ TEST_CASE("of a ring's backward pass the copies are left that no attend can take
   problem.seq_len = 64;
   problem.mask = Mask::parse("causal", 64);
   for (int world_size : {1, 2, 3}) {
-    const Plan plan = make_plan(problem, Topology::single_node(world_size), {"zigzag", "ring", true, true});
+    const Plan plan = make_plan(problem, Topology::single_node(world_size), {"zigzag", "ring", true});
     for (int rank = 0; rank < world_size; ++rank) {
       const RankProgram fused = fuse(plan.program(rank, Pass::backward));
       for (const Step& step : fused.steps) {

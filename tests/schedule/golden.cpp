@@ -7,15 +7,14 @@ using namespace orrery;
 namespace {
 
 std::string program(const std::string& layout, const std::string& strategy, const std::string& mask, int world_size,
-                    int rank, Pass pass, std::int64_t keys_per_step = 0) {
+                    int rank, Pass pass) {
   AttentionProblem problem;
   problem.seq_len = 16;
   problem.heads = 4;
   problem.kv_heads = 2;
   problem.head_dim = 8;
   problem.mask = Mask::parse(mask, problem.seq_len);
-  const Plan plan = make_plan(problem, Topology::single_node(world_size),
-                              {layout, strategy, true, true, keys_per_step, keys_per_step});
+  const Plan plan = make_plan(problem, Topology::single_node(world_size), {layout, strategy, true});
   return to_text(plan.program(rank, pass));
 }
 
@@ -48,7 +47,7 @@ TEST_CASE("the causal zigzag ring: off the diagonal there are only mask-free rec
 }
 
 TEST_CASE("blocks taken together come from their owners, and lie in the order of their positions") {
-  REQUIRE(program("zigzag", "ring", "causal", 4, 1, Pass::forward, 16) == R"(forward rank 1 of 4
+  REQUIRE(program("zigzag", "ring:keys=16,backward-keys=16", "causal", 4, 1, Pass::forward) == R"(forward rank 1 of 4
   input query: query fp32 4 tokens x 4 heads
   input key_value: key_value fp32 4 tokens x 2 heads
   output output: output fp32 4 tokens x 4 heads

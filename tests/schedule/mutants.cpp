@@ -10,6 +10,7 @@
 #include "schedule/naive.hpp"
 #include "schedule/programs_by_hand.hpp"
 #include "support/catch.hpp"
+#include "support/strategies.hpp"
 
 using namespace orrery;
 
@@ -28,8 +29,12 @@ AttentionProblem problem_of(const char* mask) {
 using test::mutate;
 using test::Programs;
 
-// Strategies and their keys_per_step: the ring with a block a step, and with blocks taken together.
-constexpr std::pair<const char*, std::int64_t> kStrategies[] = {{"ring", 0}, {"ring", 24}, {"gather", 0}};
+// Every strategy, and the ring with blocks taken together.
+std::vector<std::string> programmed() {
+  std::vector<std::string> strategies = test::strategy_names();
+  strategies.push_back(test::ring_with(24, 24));
+  return strategies;
+}
 
 // As CPUs run it, and as CUDA devices do.
 Programs programs_of(const Plan& plan, Pass pass, bool fused) {
@@ -47,12 +52,11 @@ TEST_CASE("no mutant that changes the result passes") {
   std::mt19937 random(20240607);
   std::map<bool, int> harmful_found, harmless_passed;
   int tried = 0;
-  for (const auto& [strategy, keys_per_step] : kStrategies) {
+  for (const std::string& strategy : programmed()) {
     for (const char* layout_name : {"contiguous", "zigzag", "striped"}) {
       for (const char* mask : {"full", "causal", "causal+window:5", "causal+documents:7,17"}) {
         const AttentionProblem problem = problem_of(mask);
-        const Plan plan = make_plan(problem, Topology::single_node(3),
-                                    {layout_name, strategy, true, true, keys_per_step, keys_per_step});
+        const Plan plan = make_plan(problem, Topology::single_node(3), {layout_name, strategy, true});
         const bool fused = random() % 2 == 0;
         const Programs forward = programs_of(plan, Pass::forward, fused);
         const Programs backward = programs_of(plan, Pass::backward, fused);
@@ -101,12 +105,11 @@ TEST_CASE("no mutant of a scan that changes the result passes") {
 }
 
 TEST_CASE("every step of a proved program is needed: dropping any one is found") {
-  for (const auto& [strategy, keys_per_step] : kStrategies) {
+  for (const std::string& strategy : programmed()) {
     for (const char* mask : {"full", "causal", "causal+window:5"}) {
       const bool fused = mask == std::string_view("causal");
       const AttentionProblem problem = problem_of(mask);
-      const Plan plan =
-          make_plan(problem, Topology::single_node(3), {"zigzag", strategy, true, true, keys_per_step, keys_per_step});
+      const Plan plan = make_plan(problem, Topology::single_node(3), {"zigzag", strategy, true});
       Programs forward = programs_of(plan, Pass::forward, fused), backward = programs_of(plan, Pass::backward, fused);
       for (Programs* pass : {&forward, &backward}) {
         for (std::size_t rank = 0; rank < 3; ++rank) {

@@ -10,6 +10,7 @@
 #include "schedule/orders.hpp"
 #include "schedule/programs_by_hand.hpp"
 #include "support/catch.hpp"
+#include "support/strategies.hpp"
 
 using namespace orrery;
 
@@ -25,15 +26,19 @@ AttentionProblem problem_of(const char* mask) {
   return problem;
 }
 
-constexpr std::pair<const char*, std::int64_t> kStrategies[] = {{"ring", 0}, {"ring", 24}, {"gather", 0}};
+// Every strategy, and the ring with blocks taken together.
+std::vector<std::string> programmed() {
+  std::vector<std::string> strategies = test::strategy_names();
+  strategies.push_back(test::ring_with(24, 24));
+  return strategies;
+}
 
 template <typename Visit>
 void for_each_plan(const Visit& visit) {
-  for (const auto& [strategy, keys_per_step] : kStrategies) {
+  for (const std::string& strategy : programmed()) {
     for (const char* layout : {"contiguous", "zigzag"}) {
       for (const char* mask : {"full", "causal", "causal+window:5"}) {
-        visit(make_plan(problem_of(mask), Topology::single_node(3),
-                        {layout, strategy, true, true, keys_per_step, keys_per_step}));
+        visit(make_plan(problem_of(mask), Topology::single_node(3), {layout, strategy, true}));
       }
     }
   }

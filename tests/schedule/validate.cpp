@@ -17,7 +17,7 @@ struct Example {
     problem.kv_heads = 2;
     problem.head_dim = 8;
     problem.mask = Mask::causal(16);
-    program = make_plan(problem, Topology::single_node(2), {"zigzag", "ring", true, true}).program(0, Pass::forward);
+    program = make_plan(problem, Topology::single_node(2), {"zigzag", "ring", true}).program(0, Pass::forward);
   }
   template <typename StepKind>
   StepKind& first() {

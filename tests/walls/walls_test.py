@@ -44,7 +44,7 @@ ROOMS = {
 HEADERS = {
     "core": ["error", "file", "operations", "tensor", "version"],
     "device": ["device"],
-    "problem": ["mask", "problem", "layout", "topology"],
+    "problem": ["mask", "problem", "layout", "topology", "costs"],
     "schedule": ["schedule"],
     "strategy": ["strategy"],
     "plan": ["plan"],

@@ -98,7 +98,7 @@ std::vector<std::string> ways_part(const std::function<void(Attention&, int rank
   problem.seq_len = 96;
   problem.head_dim = 8;
   problem.mask = Mask::parse("full", 96);
-  const Plan plan = make_plan(problem, Topology::single_node(2), {"zigzag", "ring", true, true});
+  const Plan plan = make_plan(problem, Topology::single_node(2), {"zigzag", "ring", true});
   return errors(2, [&](World& world) {
     const Tensors tensors(plan, world.rank());
     Attention attention(world, plan, {.agree = Agree::first});

@@ -3,6 +3,7 @@
 #include <vector>
 
 #include "support/catch.hpp"
+#include "support/strategies.hpp"
 #include "world/tensors.hpp"
 
 using namespace orrery;
@@ -10,14 +11,14 @@ using namespace orrery::test;
 
 namespace {
 
-Plan plan_of(int world_size, const char* strategy = "ring") {
+Plan plan_of(int world_size, const std::string& strategy = "ring") {
   AttentionProblem problem;
   problem.seq_len = 24 * world_size;
   problem.heads = 4;
   problem.kv_heads = 2;
   problem.head_dim = 16;
   problem.mask = Mask::parse("causal", problem.seq_len);
-  return make_plan(problem, Topology::single_node(world_size), {"zigzag", strategy, true, true});
+  return make_plan(problem, Topology::single_node(world_size), {"zigzag", strategy, true});
 }
 
 // Of one rank: a plan on a world, two calls with tensors and kept memory each, and scratch that they share.
@@ -71,7 +72,7 @@ constexpr const char* kRefused = "there is no forward run for this backward run"
 }  // namespace
 
 TEST_CASE("calls in flight at once, each with kept memory of its own, have each their own gradients") {
-  for (const char* strategy : {"ring", "gather"}) {
+  for (const std::string& strategy : strategy_names()) {
     for (int world_size : {1, 4, 6}) {
       for (int bindings : {1, 8}) {
         INFO(strategy << " P=" << world_size << " bindings " << bindings);

@@ -71,7 +71,7 @@ std::vector<std::string> texts(const fs::path& folder) {
   problem.heads = problem.kv_heads = 2;
   problem.head_dim = 16;
   problem.mask = Mask::parse("causal+window:1234,5678+documents:10000,2345", problem.seq_len);
-  const Plan plan = make_plan(problem, Topology::single_node(4), {"striped:1000", "ring", true, true});
+  const Plan plan = make_plan(problem, Topology::single_node(4), {"striped:1000", "ring", true});
   const RankProgram program = plan.program(1, Pass::forward);
   std::vector<std::string> all = {plan.text(),
                                   plan.layout.text(),

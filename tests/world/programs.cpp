@@ -12,6 +12,7 @@
 #include "orrery/generate.hpp"
 #include "schedule/programs_by_hand.hpp"
 #include "support/catch.hpp"
+#include "support/strategies.hpp"
 #include "world/sharded.hpp"
 
 using namespace orrery;
@@ -87,10 +88,11 @@ TEST_CASE("queries move, partial states come back and are merged: the result is 
 }
 
 TEST_CASE("a fused program gives the bits of the program that it was made from") {
-  for (const char* strategy : {"ring", "gather"}) {
+  for (const std::string& strategy : strategy_names()) {
     for (int world_size : {1, 2, 3}) {
       const AttentionProblem problem = problem_of(71, "causal+documents:30,0,41");
-      const Plan plan = make_plan(problem, Topology::single_node(world_size), {"zigzag", strategy, true, false});
+      const Plan plan =
+          make_plan(problem, Topology::single_node(world_size), {"zigzag", with(strategy, "keep", "no"), true});
       run_in_process(world_size, {.timeout_seconds = 60}, [&](World& world) {
         const int rank = world.rank();
         const auto tensor = [&](int heads, std::int64_t width) {

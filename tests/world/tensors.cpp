@@ -20,7 +20,7 @@ AttentionProblem problem_of() {
   return problem;
 }
 Plan plan_of(int world_size) {
-  return make_plan(problem_of(), Topology::single_node(world_size), {"zigzag", "ring", true, true});
+  return make_plan(problem_of(), Topology::single_node(world_size), {"zigzag", "ring", true});
 }
 
 // What a bind on a world of one rank says to tensors that `change` has changed.

@@ -8,9 +8,9 @@
 #include <string>
 #include <vector>
 
-#include "verify/samples.hpp"
 #include "core/element.hpp"
 #include "support/catch.hpp"
+#include "verify/samples.hpp"
 #include "world/sharded.hpp"
 
 using namespace orrery;
@@ -58,7 +58,7 @@ struct Case {
 
 Verification verify_case(const Case& c) {
   const AttentionProblem& problem = c.problem;
-  const Plan plan = make_plan(problem, Topology::single_node(c.world_size), {c.layout, "ring", c.backward, true});
+  const Plan plan = make_plan(problem, Topology::single_node(c.world_size), {c.layout, "ring", c.backward});
   Verification found;
   run_in_process(c.world_size, {.timeout_seconds = 60}, [&](World& world) {
     const auto spans = plan.layout.shard(world.rank());
@@ -138,7 +138,7 @@ std::pair<Verification, Verification> with_and_without_a_tile() {
   AttentionProblem problem = problem_of("full", 131072, dtype);
   problem.heads = problem.kv_heads = 1;
   problem.head_dim = 16;
-  const Plan plan = make_plan(problem, Topology::single_node(1), {"contiguous", "ring", false, false});
+  const Plan plan = make_plan(problem, Topology::single_node(1), {"contiguous", "ring"});
   std::pair<Verification, Verification> found;
   run_in_process(1, {.timeout_seconds = 60}, [&](World& world) {
     const auto tensor = [&] { return OwnedTensor(dtype, 1, problem.seq_len, 1, problem.head_dim, 0); };
@@ -338,7 +338,7 @@ class CountedWorld : public World {
 // Bytes that rank 0 is given for each row drawn, and how many rows that are.
 std::pair<double, std::int64_t> bytes_a_row(int world_size) {
   const AttentionProblem problem = problem_of("causal", 4 * world_size);
-  const Plan plan = make_plan(problem, Topology::single_node(world_size), {"contiguous", "ring", false, false});
+  const Plan plan = make_plan(problem, Topology::single_node(world_size), {"contiguous", "ring"});
   std::pair<double, std::int64_t> result;
   run_in_process(world_size, {.timeout_seconds = 60}, [&](World& world) {
     const auto tensor = [&](int heads) { return OwnedTensor(Dtype::fp32, 1, 4, heads, problem.head_dim, 0); };

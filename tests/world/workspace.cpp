@@ -4,6 +4,7 @@
 
 #include "link/allocations.hpp"
 #include "support/catch.hpp"
+#include "support/strategies.hpp"
 #include "world/tensors.hpp"
 
 using namespace orrery;
@@ -11,7 +12,8 @@ using namespace orrery::test;
 
 namespace {
 
-Plan plan_of(std::int64_t tokens_a_rank, int world_size, const char* strategy = "ring", const char* mask = "causal") {
+Plan plan_of(std::int64_t tokens_a_rank, int world_size, const std::string& strategy = "ring",
+             const char* mask = "causal") {
   AttentionProblem problem;
   problem.seq_len = tokens_a_rank * world_size;
   problem.heads = 4;
@@ -19,7 +21,7 @@ Plan plan_of(std::int64_t tokens_a_rank, int world_size, const char* strategy = 
   problem.head_dim = 32;
   problem.dtype = Dtype::bf16;
   problem.mask = Mask::parse(mask, problem.seq_len);
-  return make_plan(problem, Topology::single_node(world_size), {"zigzag", strategy, true, true});
+  return make_plan(problem, Topology::single_node(world_size), {"zigzag", strategy, true});
 }
 
 std::size_t workspace(const Plan& plan, int rank_asked) {
@@ -34,7 +36,7 @@ std::size_t workspace(const Plan& plan, int rank_asked) {
 }  // namespace
 
 TEST_CASE("a run stays inside workspace_bytes, and a call allocates no more than the records of its agreement") {
-  for (const char* strategy : {"ring", "gather"}) {
+  for (const std::string& strategy : strategy_names()) {
     const Plan plan = plan_of(96, 3, strategy);
     std::vector<long> allocated(3, -1);
     std::vector<int> overrun(3, 0);

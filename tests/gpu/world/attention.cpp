@@ -3,6 +3,7 @@
 #include <vector>
 
 #include "support/catch.hpp"
+#include "support/strategies.hpp"
 #include "world/sharded.hpp"
 
 using namespace orrery;
@@ -47,14 +48,13 @@ TEST_CASE("virtual ranks on one device match float64 for every mask, layout and 
   const std::vector<std::string> masks = {"full", "causal", "causal+window:57+sinks:5",
                                           "causal+window:40+sinks:2+documents:61,0,178,150"};
   for (const std::string& mask : masks) {
-    for (const char* strategy : {"ring", "gather"}) {
+    for (const std::string& strategy : strategy_names()) {
       for (const char* layout : {"contiguous", "zigzag", "striped:8"}) {
         for (int world_size : {1, 2, 3, 8}) {
           INFO(mask << " " << strategy << " " << layout << " P=" << world_size);
-          require_right(
-              run_sharded(problem_of(mask, Dtype::bf16), {layout, strategy, true, true}, world_size, on_device())
-                  .verification,
-              Dtype::bf16);
+          require_right(run_sharded(problem_of(mask, Dtype::bf16), {layout, strategy, true}, world_size, on_device())
+                            .verification,
+                        Dtype::bf16);
         }
       }
     }
@@ -68,16 +68,16 @@ TEST_CASE("virtual ranks on one device match float64 with portable kernels") {
   const std::vector<std::string> masks = {"full", "causal", "causal+window:57+sinks:5",
                                           "causal+window:40+sinks:2+documents:61,0,178,150"};
   for (const std::string& mask : masks) {
-    for (const char* strategy : {"ring", "gather"}) {
+    for (const std::string& strategy : strategy_names()) {
       for (const char* layout : {"contiguous", "striped:8"}) {
         for (int world_size : {1, 2, 5}) {
           portable.deterministic = !portable.deterministic;
           INFO(mask << " " << strategy << " " << layout << " P=" << world_size);
           const std::int64_t padding = world_size == 2 ? 8 : 0;
-          require_right(run_sharded(problem_of(mask, Dtype::fp16), {layout, strategy, true, true}, world_size, portable,
-                                    padding, 2)
-                            .verification,
-                        Dtype::fp16);
+          require_right(
+              run_sharded(problem_of(mask, Dtype::fp16), {layout, strategy, true}, world_size, portable, padding, 2)
+                  .verification,
+              Dtype::fp16);
         }
       }
     }
@@ -88,16 +88,16 @@ TEST_CASE("every storage type and head_dim runs on the device") {
   for (Dtype dtype : {Dtype::fp32, Dtype::bf16, Dtype::fp16}) {
     for (int head_dim : {32, 72, 128, 256}) {
       INFO(to_string(dtype) << " head_dim " << head_dim);
-      require_right(run_sharded(problem_of("causal", dtype, head_dim), {"zigzag", "ring", true, true}, 4, on_device())
-                        .verification,
-                    dtype);
+      require_right(
+          run_sharded(problem_of("causal", dtype, head_dim), {"zigzag", "ring", true}, 4, on_device()).verification,
+          dtype);
     }
   }
 }
 
 TEST_CASE("rows of the caller's tensors may lie apart") {
   require_right(
-      run_sharded(problem_of("causal", Dtype::bf16), {"zigzag", "ring", true, true}, 3, on_device(), 8).verification,
+      run_sharded(problem_of("causal", Dtype::bf16), {"zigzag", "ring", true}, 3, on_device(), 8).verification,
       Dtype::bf16);
 }
 
@@ -105,9 +105,9 @@ TEST_CASE("a ring that takes blocks together matches float64, and gives the same
   for (const std::string mask : {"full", "causal", "causal+window:57+sinks:5"}) {
     for (const char* layout : {"contiguous", "zigzag"}) {
       for (int world_size : {3, 4, 8}) {
-        for (std::int64_t keys_per_step : {200, 1000}) {
-          INFO(mask << " " << layout << " P=" << world_size << " keys_per_step=" << keys_per_step);
-          const PlanOptions plan{layout, "ring", true, true, keys_per_step, keys_per_step};
+        for (std::int64_t keys : {200, 1000}) {
+          INFO(mask << " " << layout << " P=" << world_size << " keys=" << keys);
+          const PlanOptions plan{layout, ring_with(keys, keys), true};
           const Sharded once = run_sharded(problem_of(mask, Dtype::bf16), plan, world_size, on_device());
           require_right(once.verification, Dtype::bf16);
           REQUIRE(run_sharded(problem_of(mask, Dtype::bf16), plan, world_size, on_device(), 0, 2).bytes == once.bytes);
@@ -119,10 +119,10 @@ TEST_CASE("a ring that takes blocks together matches float64, and gives the same
 
 TEST_CASE("the same schedule gives the same bits every run, and again on the same tensors") {
   const AttentionProblem problem = problem_of("causal", Dtype::bf16, 128);
-  const Sharded once = run_sharded(problem, {"zigzag", "ring", true, true}, 4, on_device());
+  const Sharded once = run_sharded(problem, {"zigzag", "ring", true}, 4, on_device());
   require_right(once.verification, Dtype::bf16);
   for (int runs : {1, 3}) {
-    const Sharded again = run_sharded(problem, {"zigzag", "ring", true, true}, 4, on_device(), 0, runs);
+    const Sharded again = run_sharded(problem, {"zigzag", "ring", true}, 4, on_device(), 0, runs);
     REQUIRE(again.bytes == once.bytes);
   }
 }
@@ -134,8 +134,8 @@ TEST_CASE("a margin of multiprocessors changes no bit") {
     for (int world_size : {1, 4}) {
       INFO(to_string(dtype) << " P=" << world_size);
       const AttentionProblem problem = problem_of("causal", dtype, 128);
-      const Sharded whole = run_sharded(problem, {"zigzag", "ring", true, true}, world_size, on_device());
-      const Sharded part = run_sharded(problem, {"zigzag", "ring", true, true}, world_size, with_margin, 0, 2);
+      const Sharded whole = run_sharded(problem, {"zigzag", "ring", true}, world_size, on_device());
+      const Sharded part = run_sharded(problem, {"zigzag", "ring", true}, world_size, with_margin, 0, 2);
       require_right(part.verification, dtype);
       REQUIRE(part.bytes == whole.bytes);
     }
@@ -145,10 +145,10 @@ TEST_CASE("a margin of multiprocessors changes no bit") {
 TEST_CASE("portable kernels run where they are asked for") {
   AttentionOptions portable = on_device();
   portable.portable_kernels = true;
-  const PlanOptions forward = {"zigzag", "ring", false, true};
+  const PlanOptions forward = {"zigzag", "ring", false};
   for (Dtype dtype : {Dtype::fp32, Dtype::bf16, Dtype::fp16}) {
     const AttentionProblem problem = problem_of("causal", dtype, 128);
-    require_right(run_sharded(problem, {"zigzag", "ring", true, true}, 3, portable).verification, dtype);
+    require_right(run_sharded(problem, {"zigzag", "ring", true}, 3, portable).verification, dtype);
     run_in_process(1, {.timeout_seconds = 60}, [&](World& world) {
       const Plan plan = make_plan(problem, world.topology(), forward);
       const bool exact = dtype == Dtype::fp32;
@@ -162,7 +162,7 @@ TEST_CASE("portable kernels run where they are asked for") {
 
 TEST_CASE("a margin that leaves no multiprocessor is refused") {
   AttentionOptions options = on_device();
-  const PlanOptions forward = {"zigzag", "ring", false, true};
+  const PlanOptions forward = {"zigzag", "ring", false};
   const int all = cuda_devices().at(0).multiprocessors;
   options.sm_margin = all;
   REQUIRE_THROWS_WITH(run_sharded(problem_of("causal", Dtype::bf16), forward, 2, options),
@@ -176,5 +176,5 @@ TEST_CASE("a margin that leaves no multiprocessor is refused") {
 
 TEST_CASE("what a device's kernels do not take is refused by name") {
   AttentionProblem odd = problem_of("causal", Dtype::bf16, 68);
-  REQUIRE_THROWS_WITH(run_sharded(odd, {"zigzag", "ring", false, true}, 2, on_device()), ContainsSubstring("head_dim"));
+  REQUIRE_THROWS_WITH(run_sharded(odd, {"zigzag", "ring", false}, 2, on_device()), ContainsSubstring("head_dim"));
 }

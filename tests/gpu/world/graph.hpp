@@ -94,7 +94,7 @@ inline void graph_gives_the_bits_of_a_run(World& world, Device device, bool port
   problem.head_dim = 64;
   problem.dtype = Dtype::bf16;
   problem.mask = Mask::causal(problem.seq_len);
-  const Plan plan = make_plan(problem, world.topology(), {"zigzag", "ring", true, true});
+  const Plan plan = make_plan(problem, world.topology(), {"zigzag", "ring", true});
   const OwnedStream stream;
   RankTensors tensors(plan, world.rank(), device);
   AttentionOptions options;

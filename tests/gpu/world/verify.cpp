@@ -47,7 +47,7 @@ void spoil(const TensorView& t, std::int64_t token) {
 Both verify_both(const AttentionProblem& problem, const std::string& layout, int world_size, VerifyMode mode,
                  std::int64_t padding, bool backward = true, Result spoiled = Result::none) {
   Both both;
-  const Plan plan = make_plan(problem, Topology::single_node(world_size), {layout, "ring", backward, true});
+  const Plan plan = make_plan(problem, Topology::single_node(world_size), {layout, "ring", backward});
   run_in_process(world_size, {.timeout_seconds = 60}, [&](World& world) {
     const auto spans = plan.layout.shard(world.rank());
     const std::int64_t tokens = plan.layout.tokens(world.rank());

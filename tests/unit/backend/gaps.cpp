@@ -103,7 +103,7 @@ TEST_CASE("a ring has gaps where a window leaves the middle of a block out, and 
   problem.seq_len = 389;
   for (const auto& [mask, expected] : {std::pair{"causal", 0}, std::pair{"causal+window:57+sinks:5", 137 - 5}}) {
     problem.mask = Mask::parse(mask, problem.seq_len);
-    const Plan plan = make_plan(problem, Topology::single_node(2), {"contiguous", "ring", true, true});
+    const Plan plan = make_plan(problem, Topology::single_node(2), {"contiguous", "ring", true});
     REQUIRE(area(cuda::gaps(plan.program(1, Pass::forward))) == expected);
     REQUIRE(cuda::gaps(plan.program(1, Pass::backward)).empty());  // they are kept, cleared
   }

@@ -3,6 +3,7 @@
 
 #include "orrery/plan.hpp"
 #include "support/catch.hpp"
+#include "support/strategies.hpp"
 
 using namespace orrery;
 
@@ -45,7 +46,7 @@ TEST_CASE("short documents stay whole on contiguous shards, and long ones are de
                                        {1000, "contiguous"},
                                        {12'000, "zigzag"}}) {
     const auto lengths = std::vector<std::int64_t>(static_cast<std::size_t>(total / length), length);
-    for (const char* strategy : {"ring", "gather"}) {
+    for (const std::string& strategy : test::strategy_names()) {
       INFO(length << " tokens a document, " << strategy);
       const Plan plan = planned(problem_of("causal+" + documents(lengths), total), 4, {.strategy = strategy});
       CHECK(plan.layout.text() == layout);
