@@ -1,4 +1,4 @@
-"""The tables of README.md and docs/performance.md that are made from measurements.
+"""The tables of README.md, docs/performance.md and docs/lab/record.md that are made from measurements.
 
     python3 tests/docs/record_tables.py             # writes every table into its page
     python3 tests/docs/record_tables.py --check     # names each table that differs from its measurements; then code 1
@@ -13,7 +13,7 @@ import re
 import sys
 
 SOURCE = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
-PAGES = ["README.md", os.path.join("docs", "performance.md")]
+PAGES = ["README.md", os.path.join("docs", "performance.md"), os.path.join("docs", "lab", "record.md")]
 TABLE = re.compile(r"(<!-- table ([\w-]+) -->\n)(.*?)(<!-- end -->)", re.DOTALL)
 
 
