@@ -16,16 +16,6 @@ using namespace orrery;
 
 namespace {
 
-AttentionProblem problem_of(const char* mask) {
-  AttentionProblem problem;
-  problem.seq_len = 24;
-  problem.heads = 2;
-  problem.kv_heads = 2;
-  problem.head_dim = 4;
-  problem.mask = Mask::parse(mask, problem.seq_len);
-  return problem;
-}
-
 using test::mutate;
 using test::Programs;
 
@@ -55,7 +45,7 @@ TEST_CASE("no mutant that changes the result passes") {
   for (const std::string& strategy : programmed()) {
     for (const char* layout_name : {"contiguous", "zigzag", "striped"}) {
       for (const char* mask : {"full", "causal", "causal+window:5", "causal+documents:7,17"}) {
-        const AttentionProblem problem = problem_of(mask);
+        const AttentionProblem problem = test::problem_to_damage(mask);
         const Plan plan = make_plan(problem, Topology::single_node(3), {layout_name, strategy, true});
         const bool fused = random() % 2 == 0;
         const Programs forward = programs_of(plan, Pass::forward, fused);
@@ -83,7 +73,7 @@ TEST_CASE("no mutant that changes the result passes") {
 TEST_CASE("no mutant of a scan that changes the result passes") {
   std::mt19937 random(7);
   int harmful = 0, passed_harmless = 0;
-  const AttentionProblem problem = problem_of("causal");
+  const AttentionProblem problem = test::problem_to_damage("causal");
   for (const char* layout_name : {"contiguous", "zigzag", "striped:2"}) {
     const Layout layout = Layout::make(layout_name, problem.mask, 3);
     for (Scan scan : {Scan::exclusive, Scan::inclusive, Scan::exclusive_reversed, Scan::inclusive_reversed}) {
@@ -108,7 +98,7 @@ TEST_CASE("every step of a proved program is needed: dropping any one is found")
   for (const std::string& strategy : programmed()) {
     for (const char* mask : {"full", "causal", "causal+window:5"}) {
       const bool fused = mask == std::string_view("causal");
-      const AttentionProblem problem = problem_of(mask);
+      const AttentionProblem problem = test::problem_to_damage(mask);
       const Plan plan = make_plan(problem, Topology::single_node(3), {"zigzag", strategy, true});
       Programs forward = programs_of(plan, Pass::forward, fused), backward = programs_of(plan, Pass::backward, fused);
       for (Programs* pass : {&forward, &backward}) {
@@ -128,7 +118,7 @@ TEST_CASE("every step of a proved program is needed: dropping any one is found")
 }
 
 TEST_CASE("two ends of a transfer that have its rows in different orders are found") {
-  const AttentionProblem problem = problem_of("causal");
+  const AttentionProblem problem = test::problem_to_damage("causal");
   const Plan plan = make_plan(problem, Topology::single_node(2), {"contiguous", "ring"});
   Programs programs{plan.program(0, Pass::forward), plan.program(1, Pass::forward)};
   for (Step& step : programs[1].steps) {
@@ -140,7 +130,7 @@ TEST_CASE("two ends of a transfer that have its rows in different orders are fou
 }
 
 TEST_CASE("a repeated exchange, and a step that changes nothing, are found to be needless") {
-  const AttentionProblem problem = problem_of("causal");
+  const AttentionProblem problem = test::problem_to_damage("causal");
   const Plan plan = make_plan(problem, Topology::single_node(2), {"contiguous", "ring"});
   Programs programs{plan.program(0, Pass::forward), plan.program(1, Pass::forward)};
   REQUIRE(check(problem, plan.layout, programs, {}).empty());

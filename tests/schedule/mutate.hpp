@@ -6,10 +6,16 @@
 #include <vector>
 
 #include "orrery/schedule.hpp"
+#include "support/problem.hpp"
 
 namespace orrery::test {
 
 using Programs = std::vector<RankProgram>;
+
+// Whose programs are damaged.
+inline AttentionProblem problem_to_damage(const char* mask) {
+  return problem_of(mask, 24, {2, 2, 4});
+}
 
 inline Slice* any_slice(Step& step, std::mt19937& random) {
   std::vector<Slice*> slices;

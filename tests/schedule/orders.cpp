@@ -16,16 +16,6 @@ using namespace orrery;
 
 namespace {
 
-AttentionProblem problem_of(const char* mask) {
-  AttentionProblem problem;
-  problem.seq_len = 24;
-  problem.heads = 2;
-  problem.kv_heads = 2;
-  problem.head_dim = 4;
-  problem.mask = Mask::parse(mask, problem.seq_len);
-  return problem;
-}
-
 // Every strategy, and the ring with blocks taken together.
 std::vector<std::string> programmed() {
   std::vector<std::string> strategies = test::strategy_names();
@@ -38,7 +28,7 @@ void for_each_plan(const Visit& visit) {
   for (const std::string& strategy : programmed()) {
     for (const char* layout : {"contiguous", "zigzag"}) {
       for (const char* mask : {"full", "causal", "causal+window:5"}) {
-        visit(make_plan(problem_of(mask), Topology::single_node(3), {layout, strategy, true}));
+        visit(make_plan(test::problem_to_damage(mask), Topology::single_node(3), {layout, strategy, true}));
       }
     }
   }
@@ -115,7 +105,7 @@ std::size_t naive_hazards(const RankProgram& program, const Dependencies& depend
 }  // namespace
 
 TEST_CASE("a rank that computes before it sends what the other waits for, on another lane, is found as deadlock") {
-  const AttentionProblem problem = problem_of("full");
+  const AttentionProblem problem = test::problem_to_damage("full");
   const Layout layout = Layout::make("contiguous", problem.mask, 2);
   const test::Programs programs = test::crossed_lanes(problem, layout);
   REQUIRE(ends(programs, test::kOrders[0]));        // lanes free

@@ -3,20 +3,11 @@
 #include "schedule/naive.hpp"
 #include "schedule/programs_by_hand.hpp"
 #include "support/catch.hpp"
+#include "support/problem.hpp"
 
 using namespace orrery;
 
 namespace {
-
-AttentionProblem problem_of(std::int64_t seq_len, const char* mask) {
-  AttentionProblem problem;
-  problem.seq_len = seq_len;
-  problem.heads = 2;
-  problem.kv_heads = 1;
-  problem.head_dim = 4;
-  problem.mask = Mask::parse(mask, seq_len);
-  return problem;
-}
 
 bool found(const std::vector<Finding>& findings, Fault fault) {
   for (const Finding& f : findings) {
@@ -31,7 +22,7 @@ TEST_CASE("queries that move and partial states that are merged at home are prov
   for (const char* mask : {"full", "causal", "causal+window:7", "documents:9,20,8"}) {
     for (const char* layout_name : {"contiguous", "zigzag", "striped"}) {
       for (int world : {1, 2, 3, 5}) {
-        const AttentionProblem problem = problem_of(37, mask);
+        const AttentionProblem problem = test::problem_of(mask, 37, {2, 1, 4});
         const Layout layout = Layout::make(layout_name, problem.mask, world);
         INFO(mask << " " << layout_name << " P=" << world);
         REQUIRE(check(problem, layout, test::pass_query(problem, layout), {}).empty());
@@ -41,7 +32,7 @@ TEST_CASE("queries that move and partial states that are merged at home are prov
 }
 
 TEST_CASE("a partial state that is merged twice, or by the wrong rank, is found") {
-  const AttentionProblem problem = problem_of(24, "full");
+  const AttentionProblem problem = test::problem_of("full", 24, {2, 1, 4});
   const Layout layout = Layout::make("contiguous", problem.mask, 3);
   auto programs = test::pass_query(problem, layout);
   auto& steps = programs[1].steps;
@@ -78,7 +69,7 @@ std::vector<RankProgram> claiming(std::vector<RankProgram> programs, Scan claim)
 }  // namespace
 
 TEST_CASE("scans are proved over any chunks, zigzag too, exclusive and inclusive, in either direction") {
-  const AttentionProblem problem = problem_of(24, "causal");
+  const AttentionProblem problem = test::problem_of("causal", 24, {2, 1, 4});
   for (const char* layout_name : {"contiguous", "zigzag", "striped:2"}) {
     for (int world : {1, 2, 3, 5}) {
       const Layout layout = Layout::make(layout_name, problem.mask, world);
@@ -97,7 +88,7 @@ TEST_CASE("scans are proved over any chunks, zigzag too, exclusive and inclusive
 }
 
 TEST_CASE("a scan that is not the one it claims to be is found: inclusive for exclusive, one direction for the other") {
-  const AttentionProblem problem = problem_of(24, "causal");
+  const AttentionProblem problem = test::problem_of("causal", 24, {2, 1, 4});
   for (const char* layout_name : {"contiguous", "zigzag"}) {
     const Layout layout = Layout::make(layout_name, problem.mask, 3);
     for (Scan scan : kScans) {
@@ -117,13 +108,13 @@ TEST_CASE("a scan that is not the one it claims to be is found: inclusive for ex
 }
 
 TEST_CASE("a scan over rows whose positions alternate with other ranks' is found") {
-  const AttentionProblem problem = problem_of(8, "causal");
+  const AttentionProblem problem = test::problem_of("causal", 8, {2, 1, 4});
   const Layout layout = Layout::make("striped", problem.mask, 2);
   REQUIRE(found(check(problem, layout, test::scan(problem, layout, 2, Scan::inclusive), {}), Fault::wrong));
 }
 
 TEST_CASE("a scan composed out of order, with another head's states, or not at all, is found") {
-  const AttentionProblem problem = problem_of(8, "causal");
+  const AttentionProblem problem = test::problem_of("causal", 8, {2, 1, 4});
   const Layout layout = Layout::make("contiguous", problem.mask, 3);
   const auto compose_of = [](RankProgram& program) -> Apply& {
     for (Step& step : program.steps) {

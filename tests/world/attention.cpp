@@ -4,6 +4,7 @@
 
 #include "support/cases.hpp"
 #include "support/catch.hpp"
+#include "support/problem.hpp"
 #include "support/strategies.hpp"
 #include "world/sharded.hpp"
 
@@ -23,15 +24,9 @@ const std::vector<std::string> kMasks = {
 };
 constexpr std::int64_t kSeqLen = 193;
 
-AttentionProblem problem_of(const std::string& mask, Dtype dtype = Dtype::fp32) {
-  AttentionProblem problem;
+AttentionProblem two_sequences(const std::string& mask, Dtype dtype = Dtype::fp32) {
+  AttentionProblem problem = problem_of(mask, kSeqLen, {}, dtype);
   problem.batch = 2;
-  problem.seq_len = kSeqLen;
-  problem.heads = 4;
-  problem.kv_heads = 2;
-  problem.head_dim = 16;
-  problem.dtype = dtype;
-  problem.mask = Mask::parse(mask, kSeqLen);
   return problem;
 }
 
@@ -55,7 +50,7 @@ TEST_CASE("forward and backward match float64 for every strategy, layout, mask a
         for (int world_size : {1, 2, 3, 4, 7}) {
           if (!cases.runs_next()) continue;
           INFO(mask << " " << strategy << " " << layout << " P=" << world_size);
-          const Sharded run = run_sharded(problem_of(mask), {layout, strategy, true}, world_size);
+          const Sharded run = run_sharded(two_sequences(mask), {layout, strategy, true}, world_size);
           require_right(run.verification);
         }
       }
@@ -73,7 +68,7 @@ TEST_CASE("a ring that takes blocks together matches float64") {
           if (!cases.runs_next()) continue;
           INFO(mask << " " << layout << " P=" << world_size << " keys a step " << forward << "," << backward);
           const Sharded run =
-              run_sharded(problem_of(mask), {layout, ring_with(forward, backward), true}, world_size, {}, 0, 2);
+              run_sharded(two_sequences(mask), {layout, ring_with(forward, backward), true}, world_size, {}, 0, 2);
           require_right(run.verification);
         }
       }
@@ -82,14 +77,14 @@ TEST_CASE("a ring that takes blocks together matches float64") {
 }
 
 TEST_CASE("a single KV head is taken together by rows") {
-  AttentionProblem problem = problem_of("causal");
+  AttentionProblem problem = two_sequences("causal");
   problem.kv_heads = 1;
   require_right(run_sharded(problem, {"zigzag", ring_with(1000, 1000), true}, 4).verification);
 }
 
 TEST_CASE("a negative scale is verified as a positive one is") {
   for (const char* mask : {"causal", "causal+documents:61,1,50,81"}) {
-    AttentionProblem problem = problem_of(mask);
+    AttentionProblem problem = two_sequences(mask);
     problem.scale = -0.2;
     require_right(run_sharded(problem, {"zigzag", "ring", true}, 3).verification);
   }
@@ -101,7 +96,7 @@ TEST_CASE("16-bit inputs give results within rounding of float64") {
     const double rounding = dtype == Dtype::bf16 ? 1.0 / 256 : 1.0 / 2048;
     for (int world_size : {3, 1, 4}) {
       if (!cases.runs_next()) continue;
-      const Sharded run = run_sharded(problem_of("causal", dtype), {"zigzag", "ring", true}, world_size);
+      const Sharded run = run_sharded(two_sequences("causal", dtype), {"zigzag", "ring", true}, world_size);
       REQUIRE(run.verification.wrong == 0);
       REQUIRE(run.verification.out_rel_l2 < rounding);
       REQUIRE(run.verification.dq_rel_l2 < rounding);
@@ -113,7 +108,7 @@ TEST_CASE("16-bit inputs give results within rounding of float64") {
 
 TEST_CASE("the error does not grow with the number of ranks") {
   const auto error = [](int world_size) {
-    return run_sharded(problem_of("causal"), {"zigzag", "ring", true}, world_size).verification;
+    return run_sharded(two_sequences("causal"), {"zigzag", "ring", true}, world_size).verification;
   };
   const Verification one = error(1);
   Cases cases;
@@ -131,21 +126,21 @@ TEST_CASE("the error does not grow with the number of ranks") {
 TEST_CASE("the same schedule gives the same bits every run") {
   for (const std::string& strategy : strategy_names()) {
     const PlanOptions options{"zigzag", strategy, true};
-    const Sharded first = run_sharded(problem_of("causal", Dtype::bf16), options, 3, {.threads = 2});
-    const Sharded again = run_sharded(problem_of("causal", Dtype::bf16), options, 3, {.threads = 1});
+    const Sharded first = run_sharded(two_sequences("causal", Dtype::bf16), options, 3, {.threads = 2});
+    const Sharded again = run_sharded(two_sequences("causal", Dtype::bf16), options, 3, {.threads = 1});
     REQUIRE(first.bytes == again.bytes);
   }
 }
 
 TEST_CASE("starting the backward ring from kept key-values changes no bit") {
-  const Sharded kept = run_sharded(problem_of("causal"), {"zigzag", "ring", true}, 4);
-  const Sharded fresh = run_sharded(problem_of("causal"), {"zigzag", "ring:keep=no", true}, 4);
+  const Sharded kept = run_sharded(two_sequences("causal"), {"zigzag", "ring", true}, 4);
+  const Sharded fresh = run_sharded(two_sequences("causal"), {"zigzag", "ring:keep=no", true}, 4);
   REQUIRE(kept.bytes == fresh.bytes);
 }
 
 TEST_CASE("ranks without tokens take part") {
   for (std::int64_t seq_len : {0, 1, 3, 5}) {
-    AttentionProblem problem = problem_of("causal");
+    AttentionProblem problem = two_sequences("causal");
     problem.seq_len = seq_len;
     problem.mask = Mask::causal(seq_len);
     for (const std::string& strategy : strategy_names()) {
@@ -157,8 +152,8 @@ TEST_CASE("ranks without tokens take part") {
 }
 
 TEST_CASE("strided tensors of the caller's are used in place") {
-  const Sharded dense = run_sharded(problem_of("causal"), {"zigzag", "ring", true}, 3);
-  const Sharded strided = run_sharded(problem_of("causal"), {"zigzag", "ring", true}, 3, {}, /*padding=*/5);
+  const Sharded dense = run_sharded(two_sequences("causal"), {"zigzag", "ring", true}, 3);
+  const Sharded strided = run_sharded(two_sequences("causal"), {"zigzag", "ring", true}, 3, {}, /*padding=*/5);
   REQUIRE(strided.verification.wrong == 0);
   REQUIRE(strided.bytes == dense.bytes);
 }

@@ -3,6 +3,7 @@
 #include <vector>
 
 #include "support/catch.hpp"
+#include "support/problem.hpp"
 #include "support/strategies.hpp"
 #include "world/tensors.hpp"
 
@@ -12,12 +13,7 @@ using namespace orrery::test;
 namespace {
 
 Plan plan_of(int world_size, const std::string& strategy = "ring") {
-  AttentionProblem problem;
-  problem.seq_len = 24 * world_size;
-  problem.heads = 4;
-  problem.kv_heads = 2;
-  problem.head_dim = 16;
-  problem.mask = Mask::parse("causal", problem.seq_len);
+  const AttentionProblem problem = problem_of("causal", 24 * world_size);
   return make_plan(problem, Topology::single_node(world_size), {"zigzag", strategy, true});
 }
 
@@ -67,6 +63,16 @@ std::vector<std::string> refusals(const Plan& plan, Agree agree, const std::func
   return said;
 }
 
+// Whether `call` finds its results right, on every rank.
+bool right_everywhere(const Plan& plan, const AttentionOptions& options, const std::function<bool(Rank&)>& call) {
+  std::vector<char> right(static_cast<std::size_t>(plan.topology.world_size), 0);
+  run_in_process(plan.topology.world_size, {.timeout_seconds = 60}, [&](World& world) {
+    Rank rank(world, plan, options);
+    right[static_cast<std::size_t>(world.rank())] = call(rank);
+  });
+  return std::all_of(right.begin(), right.end(), [](char one) { return one != 0; });
+}
+
 constexpr const char* kRefused = "there is no forward run for this backward run";
 
 }  // namespace
@@ -77,9 +83,7 @@ TEST_CASE("calls in flight at once, each with kept memory of its own, have each 
       for (int bindings : {1, 8}) {
         INFO(strategy << " P=" << world_size << " bindings " << bindings);
         const Plan plan = plan_of(world_size, strategy);
-        std::vector<char> right(static_cast<std::size_t>(world_size), 0);
-        run_in_process(world_size, {.timeout_seconds = 60}, [&](World& world) {
-          Rank rank(world, plan, {.bindings = bindings});
+        REQUIRE(right_everywhere(plan, {.bindings = bindings}, [&](Rank& rank) {
           rank.bind_a();
           rank.attention.forward();
           rank.bind_b();
@@ -88,9 +92,8 @@ TEST_CASE("calls in flight at once, each with kept memory of its own, have each 
           rank.attention.backward();
           rank.bind_b();
           rank.attention.backward();
-          right[static_cast<std::size_t>(world.rank())] = rank.right(rank.a) && rank.right(rank.b);
-        });
-        for (char one : right) REQUIRE(one != 0);
+          return rank.right(rank.a) && rank.right(rank.b);
+        }));
       }
     }
   }
@@ -172,29 +175,24 @@ TEST_CASE("kept memory that the way back uses up serves one backward run, and ot
   for (int world_size : {3, 6}) {
     const Plan plan = plan_of(world_size);
     std::vector<int> refused(static_cast<std::size_t>(world_size), 0);
-    std::vector<char> right(static_cast<std::size_t>(world_size), 0);
-    run_in_process(world_size, {.timeout_seconds = 60}, [&](World& world) {
-      Rank rank(world, plan, {.agree = Agree::always});
+    REQUIRE(right_everywhere(plan, {.agree = Agree::always}, [&](Rank& rank) {
       rank.bind_a();
       rank.attention.forward();
       rank.attention.backward();
       try {
         rank.attention.backward();
       } catch (const Error& error) {
-        refused[static_cast<std::size_t>(world.rank())] = error.code() == ErrorCode::invalid ? 1 : 2;
+        refused[static_cast<std::size_t>(rank.world.rank())] = error.code() == ErrorCode::invalid ? 1 : 2;
       }
-      right[static_cast<std::size_t>(world.rank())] = rank.right(rank.a);
-    });
+      return rank.right(rank.a);
+    }));
     for (int one : refused) REQUIRE(one == (world_size == 6 ? 1 : 0));
-    for (char one : right) REQUIRE(one != 0);
   }
 }
 
 TEST_CASE("a plan that keeps nothing goes back to any call whose results are still there") {
   const Plan plan = plan_of(3, "gather");
-  std::vector<char> right(3, 0);
-  run_in_process(3, {.timeout_seconds = 60}, [&](World& world) {
-    Rank rank(world, plan);
+  REQUIRE(right_everywhere(plan, {}, [&](Rank& rank) {
     if (rank.attention.kept_bytes() != 0) fail(ErrorCode::bug, "a gather keeps ", rank.attention.kept_bytes());
     const DeviceMemory workspace = poisoned(rank.attention.workspace_bytes());
     for (const Tensors* tensors : {&rank.a, &rank.b}) {
@@ -205,16 +203,13 @@ TEST_CASE("a plan that keeps nothing goes back to any call whose results are sti
       rank.attention.bind(tensors->views(), span_of(workspace));
       rank.attention.backward();
     }
-    right[static_cast<std::size_t>(world.rank())] = rank.right(rank.a) && rank.right(rank.b);
-  });
-  for (char one : right) REQUIRE(one != 0);
+    return rank.right(rank.a) && rank.right(rank.b);
+  }));
 }
 
 TEST_CASE("a forward run that is done again is gone back from") {
   const Plan plan = plan_of(4);
-  std::vector<char> right(4, 0);
-  run_in_process(4, {.timeout_seconds = 60}, [&](World& world) {
-    Rank rank(world, plan);
+  REQUIRE(right_everywhere(plan, {}, [&](Rank& rank) {
     rank.bind_a();
     rank.attention.forward();
     rank.bind_b_on_kept_a();
@@ -223,16 +218,13 @@ TEST_CASE("a forward run that is done again is gone back from") {
     rank.bind_a();
     rank.attention.forward();
     rank.attention.backward();
-    right[static_cast<std::size_t>(world.rank())] = rank.right(rank.a) && rank.right(rank.b);
-  });
-  for (char one : right) REQUIRE(one != 0);
+    return rank.right(rank.a) && rank.right(rank.b);
+  }));
 }
 
 TEST_CASE("what was copied elsewhere is gone back from on the caller's word") {
   const Plan plan = plan_of(4);
-  std::vector<char> right(4, 0);
-  run_in_process(4, {.timeout_seconds = 60}, [&](World& world) {
-    Rank rank(world, plan);
+  REQUIRE(right_everywhere(plan, {}, [&](Rank& rank) {
     rank.bind_a();
     rank.attention.forward();
     const DeviceMemory moved = poisoned(rank.attention.kept_bytes());
@@ -242,7 +234,6 @@ TEST_CASE("what was copied elsewhere is gone back from on the caller's word") {
     rank.attention.bind(rank.a.views(), span_of(rank.scratch), span_of(moved));
     rank.attention.assume_forward();
     rank.attention.backward();
-    right[static_cast<std::size_t>(world.rank())] = rank.right(rank.a);
-  });
-  for (char one : right) REQUIRE(one != 0);
+    return rank.right(rank.a);
+  }));
 }

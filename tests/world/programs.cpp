@@ -12,6 +12,7 @@
 #include "orrery/generate.hpp"
 #include "schedule/programs_by_hand.hpp"
 #include "support/catch.hpp"
+#include "support/problem.hpp"
 #include "support/strategies.hpp"
 #include "world/sharded.hpp"
 
@@ -43,22 +44,12 @@ void run_program(World& world, const AttentionProblem& problem, const RankProgra
   Executor(program, backend).run();
 }
 
-AttentionProblem problem_of(std::int64_t seq_len, const char* mask) {
-  AttentionProblem problem;
-  problem.seq_len = seq_len;
-  problem.heads = 4;
-  problem.kv_heads = 2;
-  problem.head_dim = 8;
-  problem.mask = Mask::parse(mask, seq_len);
-  return problem;
-}
-
 }  // namespace
 
 TEST_CASE("queries move, partial states come back and are merged: the result is attention") {
   for (const char* mask : {"full", "causal", "causal+window:19", "documents:30,0,41"}) {
     for (int world_size : {1, 2, 3, 5}) {
-      const AttentionProblem problem = problem_of(71, mask);
+      const AttentionProblem problem = problem_of(mask, 71, {4, 2, 8});
       const Layout layout = Layout::make("zigzag", problem.mask, world_size);
       const auto programs = pass_query(problem, layout);
       const Plan plan = make_plan(problem, Topology::single_node(world_size), {"zigzag", "ring"});
@@ -90,7 +81,7 @@ TEST_CASE("queries move, partial states come back and are merged: the result is 
 TEST_CASE("a fused program gives the bits of the program that it was made from") {
   for (const std::string& strategy : strategy_names()) {
     for (int world_size : {1, 2, 3}) {
-      const AttentionProblem problem = problem_of(71, "causal+documents:30,0,41");
+      const AttentionProblem problem = problem_of("causal+documents:30,0,41", 71, {4, 2, 8});
       const Plan plan =
           make_plan(problem, Topology::single_node(world_size), {"zigzag", with(strategy, "keep", "no"), true});
       run_in_process(world_size, {.timeout_seconds = 60}, [&](World& world) {
@@ -135,7 +126,7 @@ TEST_CASE("a fused program gives the bits of the program that it was made from")
 }
 
 TEST_CASE("where the checker finds a deadlock, the host backend runs into its deadline") {
-  const AttentionProblem problem = problem_of(24, "full");
+  const AttentionProblem problem = problem_of("full", 24, {4, 2, 8});
   const Layout layout = Layout::make("contiguous", problem.mask, 2);
   const auto programs = crossed_lanes(problem, layout);  // proved to deadlock in tests/schedule/orders.cpp
   const auto run = [&] {
@@ -158,7 +149,7 @@ TEST_CASE("where the checker finds a deadlock, the host backend runs into its de
 }
 
 TEST_CASE("an ordered scan over the ranks composes decayed states, forward and reversed") {
-  const AttentionProblem problem = problem_of(16, "causal");
+  const AttentionProblem problem = problem_of("causal", 16, {4, 2, 8});
   const int d = problem.head_dim, heads = 2;
   for (bool reversed : {false, true}) {
     for (int world_size : {1, 2, 5}) {

@@ -3,6 +3,7 @@
 #include <vector>
 
 #include "support/catch.hpp"
+#include "support/problem.hpp"
 #include "world/tensors.hpp"
 
 using namespace orrery;
@@ -10,17 +11,8 @@ using namespace orrery::test;
 
 namespace {
 
-AttentionProblem problem_of() {
-  AttentionProblem problem;
-  problem.seq_len = 48;
-  problem.heads = 4;
-  problem.kv_heads = 2;
-  problem.head_dim = 16;
-  problem.mask = Mask::causal(48);
-  return problem;
-}
 Plan plan_of(int world_size) {
-  return make_plan(problem_of(), Topology::single_node(world_size), {"zigzag", "ring", true});
+  return make_plan(problem_of("causal", 48), Topology::single_node(world_size), {"zigzag", "ring", true});
 }
 
 // What a bind on a world of one rank says to tensors that `change` has changed.

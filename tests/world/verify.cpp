@@ -10,8 +10,9 @@
 
 #include "core/element.hpp"
 #include "support/catch.hpp"
+#include "support/problem.hpp"
 #include "verify/samples.hpp"
-#include "world/sharded.hpp"
+#include "world/tensors.hpp"
 
 using namespace orrery;
 using namespace orrery::test;
@@ -29,17 +30,6 @@ void store(const TensorView& t, std::int64_t b, std::int64_t n, std::int64_t h, 
   } else {
     std::memcpy(at, &half, sizeof half);
   }
-}
-
-AttentionProblem problem_of(const std::string& mask, std::int64_t seq_len, Dtype dtype = Dtype::fp32) {
-  AttentionProblem problem;
-  problem.seq_len = seq_len;
-  problem.heads = 4;
-  problem.kv_heads = 2;
-  problem.head_dim = 16;
-  problem.dtype = dtype;
-  problem.mask = Mask::parse(mask, seq_len);
-  return problem;
 }
 
 // A rank's tensors before and after its run, to be changed.
@@ -61,20 +51,8 @@ Verification verify_case(const Case& c) {
   const Plan plan = make_plan(problem, Topology::single_node(c.world_size), {c.layout, "ring", c.backward});
   Verification found;
   run_in_process(c.world_size, {.timeout_seconds = 60}, [&](World& world) {
-    const auto spans = plan.layout.shard(world.rank());
-    const auto tensor = [&](int heads) {
-      return OwnedTensor(problem.dtype, problem.batch, plan.layout.tokens(world.rank()), heads, problem.head_dim, 0);
-    };
-    OwnedTensor q = tensor(problem.heads), k = tensor(problem.kv_heads), v = tensor(problem.kv_heads),
-                out = tensor(problem.heads), grad_out = tensor(problem.heads), dq = tensor(problem.heads),
-                dk = tensor(problem.kv_heads), dv = tensor(problem.kv_heads),
-                lse(Dtype::fp32, problem.batch, plan.layout.tokens(world.rank()), problem.heads, 1, 0);
-    const AttentionTensors tensors{q.view(),        k.view(),  v.view(),  out.view(), lse.view(),
-                                   grad_out.view(), dq.view(), dk.view(), dv.view()};
-    generate(tensors.query, Generated::query, 1, spans, {}, c.recipe);
-    generate(tensors.key, Generated::key, 1, spans, {}, c.recipe);
-    generate(tensors.value, Generated::value, 1, spans, {}, c.recipe);
-    generate(tensors.grad_out, Generated::grad_out, 1, spans, {}, c.recipe);
+    const Tensors owned(plan, world.rank(), 1, 0, c.recipe);
+    const AttentionTensors tensors = owned.views();
     const auto own = positions(plan.layout, world.rank());
     if (c.inputs) c.inputs(tensors, own);
     Attention attention(world, plan);
@@ -135,7 +113,7 @@ LongRow long_row(const AttentionProblem& problem, const AttentionTensors& t, con
 // its results; then out and lse of each of these are without a tile of 64 keys.
 std::pair<Verification, Verification> with_and_without_a_tile() {
   constexpr Dtype dtype = Dtype::bf16;
-  AttentionProblem problem = problem_of("full", 131072, dtype);
+  AttentionProblem problem = problem_of("full", 131072, {}, dtype);
   problem.heads = problem.kv_heads = 1;
   problem.head_dim = 16;
   const Plan plan = make_plan(problem, Topology::single_node(1), {"contiguous", "ring"});
@@ -211,7 +189,7 @@ TEST_CASE("a row that stands in the place of its neighbour is found") {
     }
   };
   for (const Dtype dtype : {Dtype::fp32, Dtype::bf16, Dtype::fp16}) {
-    REQUIRE(verify_case({.problem = problem_of("causal", 150, dtype), .results = swap}).wrong == 2);
+    REQUIRE(verify_case({.problem = problem_of("causal", 150, {}, dtype), .results = swap}).wrong == 2);
   }
 }
 
@@ -255,7 +233,7 @@ TEST_CASE("counting inputs have their closed form under every mask, dtype and la
     for (const Dtype dtype : {Dtype::fp32, Dtype::bf16, Dtype::fp16}) {
       for (const char* layout : {"contiguous", "zigzag", "striped:8"}) {
         INFO(mask << " " << to_string(dtype) << " " << layout);
-        AttentionProblem problem = problem_of(mask, 193, dtype);
+        AttentionProblem problem = problem_of(mask, 193, {}, dtype);
         problem.batch = 2;
         const Verification v =
             verify_case({.problem = problem, .layout = layout, .world_size = 3, .recipe = Recipe::counting});
@@ -300,8 +278,10 @@ TEST_CASE("one key that a row of counting inputs misses is found") {
     }
   };
   for (const Dtype dtype : {Dtype::fp32, Dtype::bf16, Dtype::fp16}) {
-    const Case c = {
-        .problem = problem_of("causal", 1200, dtype), .backward = false, .recipe = Recipe::counting, .results = miss};
+    const Case c = {.problem = problem_of("causal", 1200, {}, dtype),
+                    .backward = false,
+                    .recipe = Recipe::counting,
+                    .results = miss};
     REQUIRE(verify_case(c).wrong == 1);
   }
 }

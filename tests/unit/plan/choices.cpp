@@ -3,20 +3,13 @@
 
 #include "orrery/plan.hpp"
 #include "support/catch.hpp"
+#include "support/problem.hpp"
 #include "support/strategies.hpp"
 
 using namespace orrery;
+using test::problem_of;
 
 namespace {
-
-AttentionProblem problem_of(const std::string& mask, std::int64_t seq_len) {
-  AttentionProblem problem;
-  problem.seq_len = seq_len;
-  problem.heads = 4;
-  problem.kv_heads = 2;
-  problem.mask = Mask::parse(mask, seq_len);
-  return problem;
-}
 
 std::string documents(const std::vector<std::int64_t>& lengths) {
   std::string text = "documents:";
