@@ -11,6 +11,7 @@
 
 #include "orrery/device.hpp"
 #include "orrery/plan.hpp"
+#include "orrery/ports.hpp"
 #include "orrery/tensor.hpp"
 #include "orrery/trace.hpp"
 #include "orrery/world.hpp"
@@ -55,9 +56,10 @@ struct AttentionOptions {
   bool portable_kernels = false;
 };
 
-// This rank's rows, in the order of layout.shard(rank). Strides are free; the last one is 1. Inputs may share memory
-// with each other, and with themselves (a stride of 0). What is written may lie between the rows of others in one
-// allocation, but shares no byte with another tensor, with the workspace, or with itself: bind() refuses that.
+// The tensors of attention, for callers that need no names. This rank's rows, in the order of layout.shard(rank).
+// Strides are free; the last one is 1. Inputs may share memory with each other, and with themselves (a stride of 0).
+// What is written may lie between the rows of others in one allocation, but shares no byte with another tensor, with
+// the workspace, or with itself: bind() refuses that.
 struct AttentionTensors {
   TensorView query;       // [batch, tokens, heads, head_dim]
   TensorView key, value;  // [batch, tokens, kv_heads, head_dim]
@@ -94,13 +96,19 @@ class Attention {
   // in flight at once, as micro-batches of a pipeline, have each their own, and may share the scratch.
   std::size_t kept_bytes() const;
 
-  // Local. Checks every shape, stride, dtype and place (ErrorCode::invalid), and prepares the transfers. `workspace` is
-  // 64-byte aligned (256 on CUDA), of workspace_bytes(), and like the tensors stays in place until the next bind or the
-  // end. After a refusal nothing is bound.
+  // The tensors that this rank binds: their names, shapes, and in which pass they are read or written.
+  std::span<const Port> ports() const;
+
+  // Local. `tensors` has one for each port, in any order; one of another name, one given twice and one that is missing
+  // are refused by their names (ErrorCode::invalid). Checks every shape, stride, dtype and place, and prepares the
+  // transfers. `workspace` is 64-byte aligned (256 on CUDA), of workspace_bytes(), and like the tensors stays in place
+  // until the next bind or the end. After a refusal nothing is bound.
+  void bind(std::span<const NamedTensor> tensors, std::span<std::byte> workspace);
   void bind(const AttentionTensors& tensors, std::span<std::byte> workspace);
   // The same with kept memory apart: `kept` of kept_bytes(), aligned alike, which the caller leaves alone from
   // forward() to backward(), and a workspace of workspace_bytes() - kept_bytes(), which any attention of this rank may
   // use in between whose runs are ordered with these.
+  void bind(std::span<const NamedTensor> tensors, std::span<std::byte> workspace, std::span<std::byte> kept);
   void bind(const AttentionTensors& tensors, std::span<std::byte> workspace, std::span<std::byte> kept);
 
   // Collective. Before the first run of each pass, with Agree::always before every one, the ranks agree on the call,

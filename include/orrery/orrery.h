@@ -338,6 +338,24 @@ typedef struct orrery_tensors {
         ORRERY_TENSOR_INIT, ORRERY_TENSOR_INIT, ORRERY_TENSOR_INIT, ORRERY_TENSOR_INIT, ORRERY_TENSOR_INIT  \
   }
 
+/* A tensor that a rank binds, by name. The structure above has those of attention; ports list whatever a plan has. */
+typedef int orrery_port_use;
+enum { ORRERY_PORT_NONE = 0, ORRERY_PORT_INPUT = 1, ORRERY_PORT_OUTPUT = 2 };
+typedef struct orrery_port {
+  size_t struct_size;
+  char name[64];
+  orrery_dtype dtype;
+  orrery_port_use forward, backward; /* in which pass it is read, or written */
+  int64_t batch, tokens, heads, width;
+} orrery_port;
+#define ORRERY_PORT_INIT \
+  { sizeof(orrery_port), {0}, ORRERY_FP32, ORRERY_PORT_NONE, ORRERY_PORT_NONE, 0, 0, 0, 0 }
+
+/* How many tensors a rank binds; minus a status on error. */
+ORRERY_API int64_t orrery_plan_port_count(const orrery_plan* plan, int rank);
+/* One of them, `index` from 0. Their order is that of the plan, the same at every call. */
+ORRERY_API orrery_status orrery_plan_port(const orrery_plan* plan, int rank, int64_t index, orrery_port* port);
+
 typedef int orrery_generated;
 enum { ORRERY_QUERY = 1, ORRERY_KEY = 2, ORRERY_VALUE = 3, ORRERY_GRAD_OUT = 4 };
 /* Fills this rank's rows of a tensor on `device` with the values that (seed, tensor, position, ...) give: nearly
@@ -409,6 +427,12 @@ ORRERY_API orrery_status orrery_attention_bind(orrery_attention* attention, cons
 ORRERY_API orrery_status orrery_attention_bind_kept(orrery_attention* attention, const orrery_tensors* tensors,
                                                     void* workspace, size_t workspace_bytes, void* kept,
                                                     size_t kept_bytes);
+/* The same by name: `tensors[i]` is for the port `names[i]`, in any order, one for each port of the plan. A name that
+ * is of no port, one given twice, and one that is missing are refused. With kept NULL, the workspace holds the kept
+ * memory too, as for orrery_attention_bind. */
+ORRERY_API orrery_status orrery_attention_bind_named(orrery_attention* attention, const char* const* names,
+                                                     const orrery_tensor* tensors, int64_t count, void* workspace,
+                                                     size_t workspace_bytes, void* kept, size_t kept_bytes);
 /* Collective. On a CPU they return when the run is complete; on CUDA they put it on the stream. After one of these has
  * failed, other than with ORRERY_INVALID, the world is not to be used for more than destroying.
  * backward is refused (ORRERY_INVALID, before anything runs) unless what is bound holds what a forward left: on these

@@ -16,6 +16,7 @@
 #include "orrery/mask.hpp"
 #include "orrery/output_file.hpp"
 #include "orrery/plan.hpp"
+#include "orrery/ports.hpp"
 #include "orrery/problem.hpp"
 #include "orrery/schedule.hpp"
 #include "orrery/strategy.hpp"

@@ -4,9 +4,11 @@
 
 #include <cstdint>
 #include <string>
+#include <vector>
 
 #include "orrery/costs.hpp"
 #include "orrery/layout.hpp"
+#include "orrery/ports.hpp"
 #include "orrery/problem.hpp"
 #include "orrery/schedule.hpp"
 #include "orrery/strategy.hpp"
@@ -33,6 +35,8 @@ struct Plan {
   Costs costs;
 
   RankProgram program(int rank, Pass pass) const;
+  // The tensors that a rank binds, of all passes that are planned. Makes its programs.
+  std::vector<Port> ports(int rank) const;
   // "ring:keys=0,backward-keys=0,keep=yes": the strategy with all its options, which asks for the same plan again.
   std::string strategy_text() const;
   // Everything ranks must share, in a fixed order: "seq_len=... layout=zigzag strategy=ring:keys=0 ...".

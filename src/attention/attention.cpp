@@ -52,7 +52,7 @@ struct Memory {
 };
 
 struct Binding {
-  AttentionTensors tensors;
+  std::vector<TensorView> tensors;  // by port
   Memory memory;
   Ledger::Entry left;  // what a forward run leaves for its backward run
   BoundPass forward, backward;
@@ -84,6 +84,7 @@ struct Attention::Impl {
   std::uint64_t owner;  // in the world's ledger
   std::unique_ptr<ComputeDevice> device;
   std::optional<PassProgram> forward, backward;
+  std::vector<Port> ports;
   std::optional<Arena> arena;
   ScratchBytes scratch;         // tables of all passes; a run of the one that needs most
   std::list<Binding> bindings;  // the one bound last comes first
@@ -118,6 +119,7 @@ struct Attention::Impl {
     }
     prepare_program(forward, Pass::forward);
     if (plan.options.backward) prepare_program(backward, Pass::backward);
+    ports = orrery::ports(plan.problem, programs());
     arena.emplace(plan.problem, programs());
   }
 
@@ -161,11 +163,24 @@ struct Attention::Impl {
     }
   }
 
-  // What was bound like this before is still prepared; only what the caller may have changed meanwhile is done again.
-  void bind(const AttentionTensors& tensors, const Memory& memory) {
+  // `tensors` by name or as a structure.
+  void bind(const auto& tensors, std::span<std::byte> workspace) {
     bound = false;
+    check_memory("workspace", workspace, kept_bytes() + scratch_bytes());
+    bind(by_port(ports, tensors),
+         Memory{workspace.subspan(kept_bytes(), scratch_bytes()), workspace.first(kept_bytes())});
+  }
+  void bind(const auto& tensors, std::span<std::byte> workspace, std::span<std::byte> kept) {
+    bound = false;
+    check_memory("workspace", workspace, scratch_bytes());
+    check_memory("kept memory", kept, kept_bytes());
+    bind(by_port(ports, tensors), Memory{workspace.first(scratch_bytes()), kept.first(kept_bytes())});
+  }
+
+  // What was bound like this before is still prepared; only what the caller may have changed meanwhile is done again.
+  void bind(std::vector<TensorView> tensors, const Memory& memory) {
     const NamedMemory named[] = {{"the workspace", memory.scratch}, {"the kept memory", memory.kept}};
-    check_tensors(plan.problem, programs(), tensors, named, options.device, *device);
+    check_tensors(ports, tensors, named, options.device, *device);
     const auto known = std::find_if(bindings.begin(), bindings.end(), [&](const Binding& one) {
       return one.tensors == tensors && same(one.memory.scratch, memory.scratch) && same(one.memory.kept, memory.kept);
     });
@@ -173,7 +188,7 @@ struct Attention::Impl {
       bindings.splice(bindings.begin(), bindings, known);
     } else {
       while (bindings.size() >= static_cast<std::size_t>(options.bindings)) bindings.pop_back();
-      prepare(tensors, memory);
+      prepare(std::move(tensors), memory);
     }
     Binding& now = bindings.front();
     put_tables(now.forward);
@@ -182,11 +197,27 @@ struct Attention::Impl {
     bound = true;
   }
 
-  void prepare(const AttentionTensors& t, const Memory& memory) {
-    Binding fresh{t, memory, {owner, {t.query, t.key, t.value, t.out, t.lse, bytes_view(memory.kept)}}, {}, {}};
+  void prepare(std::vector<TensorView> tensors, const Memory& memory) {
+    std::vector<TensorView> left{bytes_view(memory.kept)};
+    for (std::size_t i = 0; i < ports.size(); ++i) {  // what forward leaves in tensors, and what it was made of
+      const bool common = ports[i].forward != PortUse::none && ports[i].backward == PortUse::input;
+      if (common) left.push_back(tensors[i]);
+    }
+    Binding fresh{std::move(tensors), memory, {owner, std::move(left)}, {}, {}};
     prepare(fresh, fresh.forward, *forward, 0);
     if (backward) prepare(fresh, fresh.backward, *backward, 1);
     bindings.push_front(std::move(fresh));
+  }
+
+  // The caller's tensors of an input or output buffer.
+  BufferMemory callers(const Buffer& buffer, const Binding& binding) const {
+    BufferMemory memory;
+    for (const Component& c : components(buffer)) {
+      const std::string name = port_name(buffer, c);
+      const auto port = std::find_if(ports.begin(), ports.end(), [&](const Port& p) { return p.name == name; });
+      memory.push_back(binding.tensors[static_cast<std::size_t>(port - ports.begin())]);
+    }
+    return memory;
   }
 
   void prepare(const Binding& binding, BoundPass& pass, const PassProgram& of_pass, std::size_t index) {
@@ -196,7 +227,7 @@ struct Attention::Impl {
       const bool plans = buffer.role == BufferRole::workspace || buffer.role == BufferRole::kept;
       memory.push_back(
           plans ? arena->place(index, static_cast<int>(i), binding.memory.scratch.data(), binding.memory.kept.data())
-                : callers(buffer, binding.tensors));
+                : callers(buffer, binding));
     }
     const std::span<std::byte> all = binding.memory.scratch;
     const Scratch here{
@@ -209,7 +240,7 @@ struct Attention::Impl {
 
   void put_tables(BoundPass& pass) {
     pass.backend->put_tables();
-    world.ledger().overwrite(pass.tables.memory.front());
+    world.ledger().overwrite(pass.tables.memory().front());
     world.ledger().note(pass.tables);
   }
 
@@ -245,14 +276,11 @@ struct Attention::Impl {
   // Before a run, so that one that fails leaves nothing that seems whole.
   void note_writes(const Binding& binding, const PassProgram& of_pass) {
     Ledger& ledger = world.ledger();
-    const AttentionTensors& t = binding.tensors;
     ledger.overwrite(bytes_view(binding.memory.scratch.first(tables_offset())));
     ledger.overwrite(bytes_view(binding.memory.scratch.subspan(run_offset())));
     if (of_pass.writes_kept) ledger.overwrite(bytes_view(binding.memory.kept));
-    if (of_pass.program.pass == Pass::forward) {
-      for (const TensorView& written : {t.out, t.lse}) ledger.overwrite(written);
-    } else {
-      for (const TensorView& written : {t.grad_query, t.grad_key, t.grad_value}) ledger.overwrite(written);
+    for (std::size_t i = 0; i < ports.size(); ++i) {
+      if (ports[i].use(of_pass.program.pass) == PortUse::output) ledger.overwrite(binding.tensors[i]);
     }
   }
 };
@@ -288,17 +316,21 @@ std::size_t Attention::kept_bytes() const {
   return impl_->kept_bytes();
 }
 
-void Attention::bind(const AttentionTensors& tensors, std::span<std::byte> workspace) {
-  impl_->bound = false;
-  impl_->check_memory("workspace", workspace, workspace_bytes());
-  impl_->bind(tensors, {workspace.subspan(kept_bytes(), impl_->scratch_bytes()), workspace.first(kept_bytes())});
+std::span<const Port> Attention::ports() const {
+  return impl_->ports;
 }
 
+void Attention::bind(std::span<const NamedTensor> tensors, std::span<std::byte> workspace) {
+  impl_->bind(tensors, workspace);
+}
+void Attention::bind(const AttentionTensors& tensors, std::span<std::byte> workspace) {
+  impl_->bind(tensors, workspace);
+}
+void Attention::bind(std::span<const NamedTensor> tensors, std::span<std::byte> workspace, std::span<std::byte> kept) {
+  impl_->bind(tensors, workspace, kept);
+}
 void Attention::bind(const AttentionTensors& tensors, std::span<std::byte> workspace, std::span<std::byte> kept) {
-  impl_->bound = false;
-  impl_->check_memory("workspace", workspace, impl_->scratch_bytes());
-  impl_->check_memory("kept memory", kept, kept_bytes());
-  impl_->bind(tensors, {workspace.first(impl_->scratch_bytes()), kept.first(kept_bytes())});
+  impl_->bind(tensors, workspace, kept);
 }
 
 void Attention::forward() {

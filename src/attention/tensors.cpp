@@ -18,17 +18,16 @@ struct Named {
   bool written;
 };
 
-void check_shape(std::string_view name, const TensorView& t, const Buffer& buffer, const Component& c,
-                 std::int64_t batch) {
+void check_shape(const Port& port, const TensorView& t) {
   const auto shape = [](auto b, auto n, auto h, auto w) { return concat("[", b, ", ", n, ", ", h, ", ", w, "]"); };
-  if (t.batch != batch || t.tokens != buffer.tokens || t.heads != buffer.heads || t.width != c.width) {
-    refuse(name, " is ", shape(t.batch, t.tokens, t.heads, t.width), "; this rank's shard is ",
-           shape(batch, buffer.tokens, buffer.heads, c.width));
+  if (t.batch != port.batch || t.tokens != port.tokens || t.heads != port.heads || t.width != port.width) {
+    refuse(port.name, " is ", shape(t.batch, t.tokens, t.heads, t.width), "; this rank's shard is ",
+           shape(port.batch, port.tokens, port.heads, port.width));
   }
-  if (t.dtype != c.dtype) refuse(name, " is ", to_string(t.dtype), "; the plan takes ", to_string(c.dtype));
-  if (t.elements() > 0 && t.data == nullptr) refuse(name, " has no data");
+  if (t.dtype != port.dtype) refuse(port.name, " is ", to_string(t.dtype), "; the plan takes ", to_string(port.dtype));
+  if (t.elements() > 0 && t.data == nullptr) refuse(port.name, " has no data");
   if (t.elements() > 0 && (t.batch_stride < 0 || t.token_stride < 0 || t.head_stride < 0)) {
-    refuse(name, " has a negative stride");
+    refuse(port.name, " has a negative stride");
   }
 }
 
@@ -54,52 +53,63 @@ void check_overlaps(const std::vector<Named>& all) {
   }
 }
 
-}  // namespace
-
-BufferMemory callers(const Buffer& buffer, const AttentionTensors& t) {
-  switch (buffer.kind) {
-    case BufferKind::query:
-      return {t.query};
-    case BufferKind::key_value:
-      return {t.key, t.value};
-    case BufferKind::output:
-      return {t.out, t.lse};
-    case BufferKind::grad_output:
-      return {t.grad_out};
-    case BufferKind::grad_query:
-      return {t.grad_query};
-    case BufferKind::grad_key_value:
-      return {t.grad_key, t.grad_value};
-    default:
-      fail(ErrorCode::bug, "no tensor of the caller's is a ", to_string(buffer.kind));
-  }
+std::string names(std::span<const Port> ports) {
+  std::string list;
+  for (const Port& port : ports) list += (list.empty() ? "" : ", ") + port.name;
+  return list;
 }
 
-void check_tensors(const AttentionProblem& problem, std::span<const RankProgram* const> programs,
-                   const AttentionTensors& tensors, std::span<const NamedMemory> memory, Device device,
-                   const ComputeDevice& compute) {
-  std::vector<Named> all;
-  for (const RankProgram* program : programs) {
-    for (const Buffer& buffer : program->buffers) {
-      if (buffer.role != BufferRole::input && buffer.role != BufferRole::output) continue;
-      const BufferMemory given = callers(buffer, tensors);
-      const auto parts = components(buffer);
-      for (std::size_t c = 0; c < parts.size(); ++c) {
-        const std::string_view name = parts[c].name;
-        const bool written = buffer.role == BufferRole::output;
-        const auto known = std::find_if(all.begin(), all.end(), [=](const Named& one) { return one.name == name; });
-        if (known != all.end()) {  // of another program: the output of one pass is an input of the other
-          known->written = known->written || written;
-          continue;
-        }
-        const TensorView& tensor = given[c];
-        check_shape(name, tensor, buffer, parts[c], problem.batch);
-        if (tensor.elements() > 0) check_place(name, tensor.data, device);
-        const std::string reason = compute.refuses(tensor);
-        if (!reason.empty()) refuse(name, ": ", reason);
-        all.push_back({name, tensor, written});
-      }
+}  // namespace
+
+std::vector<TensorView> by_port(std::span<const Port> ports, std::span<const NamedTensor> tensors) {
+  std::vector<TensorView> list(ports.size());
+  std::vector<bool> given(ports.size());
+  for (const NamedTensor& one : tensors) {
+    const auto port = std::find_if(ports.begin(), ports.end(), [&](const Port& p) { return p.name == one.name; });
+    if (port == ports.end()) refuse("this plan has no tensor ", one.name, "; it has ", names(ports));
+    const auto i = static_cast<std::size_t>(port - ports.begin());
+    if (given[i]) refuse(one.name, " is bound twice");
+    given[i] = true;
+    list[i] = one.tensor;
+  }
+  for (std::size_t i = 0; i < ports.size(); ++i) {
+    if (!given[i]) refuse(ports[i].name, " is not bound; this plan has ", names(ports));
+  }
+  return list;
+}
+
+std::vector<TensorView> by_port(std::span<const Port> ports, const AttentionTensors& tensors) {
+  std::vector<TensorView> list;
+  list.reserve(ports.size());
+  for (const Port& port : ports) {
+    const auto* field = std::find_if(std::begin(kTensorFields), std::end(kTensorFields),
+                                     [&](const TensorField& f) { return f.port == port.name; });
+    if (field == std::end(kTensorFields)) refuse(port.name, " is none of the nine tensors of attention; bind by name");
+    list.push_back(tensors.*field->tensor);
+  }
+  return list;
+}
+
+AttentionTensors attention_tensors(std::span<const NamedTensor> tensors) {
+  AttentionTensors structure;
+  for (const NamedTensor& one : tensors) {
+    for (const TensorField& field : kTensorFields) {
+      if (field.port == one.name) structure.*field.tensor = one.tensor;
     }
+  }
+  return structure;
+}
+
+void check_tensors(std::span<const Port> ports, std::span<const TensorView> tensors,
+                   std::span<const NamedMemory> memory, Device device, const ComputeDevice& compute) {
+  std::vector<Named> all;
+  for (std::size_t i = 0; i < ports.size(); ++i) {
+    const TensorView& tensor = tensors[i];
+    check_shape(ports[i], tensor);
+    if (tensor.elements() > 0) check_place(ports[i].name, tensor.data, device);
+    const std::string reason = compute.refuses(tensor);
+    if (!reason.empty()) refuse(ports[i].name, ": ", reason);
+    all.push_back({ports[i].name, tensor, ports[i].written()});
   }
   for (const NamedMemory& one : memory) {
     if (one.bytes.empty()) continue;

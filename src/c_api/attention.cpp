@@ -5,6 +5,7 @@
 #include <string_view>
 #include <vector>
 
+#include "attention/tensors.hpp"
 #include "c_api/handles.hpp"
 #include "orrery/generate.hpp"
 #include "orrery/trace.hpp"
@@ -87,14 +88,28 @@ std::span<std::byte> memory_of(void* memory, std::size_t bytes, std::string_view
   return {static_cast<std::byte*>(memory), bytes};
 }
 
-template <typename Bind>
-orrery_status bind(orrery_attention* attention, const orrery_tensors* tensors, const Bind& to) {
+// `views` gives the tensors, by name or as a structure, and `to` binds them.
+orrery_status bind(orrery_attention* attention, const auto& views, const auto& to) {
   return on(attention, [&] {
     attention->bound.reset();
-    const AttentionTensors views = views_of(tensors);
-    to(views);
-    attention->bound = views;
+    const auto tensors = views();
+    to(tensors);
+    attention->bound = attention_tensors(tensors);
   });
+}
+
+std::vector<NamedTensor> named_of(const char* const* names, const orrery_tensor* tensors, int64_t count) {
+  if (count < 0) refuse(count, " tensors");
+  if (count > 0) {
+    require(names, "names");
+    require(tensors, "tensors");
+  }
+  std::vector<NamedTensor> list;
+  for (int64_t i = 0; i < count; ++i) {
+    require(names[i], concat("name ", i));
+    list.push_back({names[i], view_of(tensors[i])});
+  }
+  return list;
 }
 
 }  // namespace
@@ -184,17 +199,33 @@ size_t orrery_attention_kept_bytes(const orrery_attention* attention) {
 
 orrery_status orrery_attention_bind(orrery_attention* attention, const orrery_tensors* tensors, void* workspace,
                                     size_t workspace_bytes) {
-  return bind(attention, tensors, [&](const AttentionTensors& views) {
-    attention->attention.bind(views, memory_of(workspace, workspace_bytes, "workspace"));
-  });
+  return bind(
+      attention, [&] { return views_of(tensors); },
+      [&](const AttentionTensors& views) {
+        attention->attention.bind(views, memory_of(workspace, workspace_bytes, "workspace"));
+      });
 }
 
 orrery_status orrery_attention_bind_kept(orrery_attention* attention, const orrery_tensors* tensors, void* workspace,
                                          size_t workspace_bytes, void* kept, size_t kept_bytes) {
-  return bind(attention, tensors, [&](const AttentionTensors& views) {
-    attention->attention.bind(views, memory_of(workspace, workspace_bytes, "workspace"),
-                              memory_of(kept, kept_bytes, "kept"));
-  });
+  return bind(
+      attention, [&] { return views_of(tensors); },
+      [&](const AttentionTensors& views) {
+        attention->attention.bind(views, memory_of(workspace, workspace_bytes, "workspace"),
+                                  memory_of(kept, kept_bytes, "kept"));
+      });
+}
+
+orrery_status orrery_attention_bind_named(orrery_attention* attention, const char* const* names,
+                                          const orrery_tensor* tensors, int64_t count, void* workspace,
+                                          size_t workspace_bytes, void* kept, size_t kept_bytes) {
+  return bind(
+      attention, [&] { return named_of(names, tensors, count); },
+      [&](const std::vector<NamedTensor>& views) {
+        const std::span<std::byte> scratch = memory_of(workspace, workspace_bytes, "workspace");
+        if (kept == nullptr && kept_bytes == 0) return attention->attention.bind(views, scratch);
+        attention->attention.bind(views, scratch, memory_of(kept, kept_bytes, "kept"));
+      });
 }
 
 orrery_status orrery_attention_forward(orrery_attention* attention) {

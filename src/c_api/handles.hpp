@@ -3,9 +3,11 @@
 #pragma once
 
 #include <memory>
+#include <mutex>
 #include <optional>
 #include <string>
 #include <utility>
+#include <vector>
 
 #include "c_api/calls.hpp"
 #include "orrery/attention.hpp"
@@ -63,8 +65,22 @@ struct orrery_context {
 struct orrery_plan {
   explicit orrery_plan(orrery::Plan made) : plan(std::move(made)), text(plan.text()) {}
 
+  // Making them makes the programs of a rank, and callers ask for one port after another: those asked for last are
+  // kept, for any number of threads.
+  std::vector<orrery::Port> ports(int rank) const {
+    const std::lock_guard lock(mutex_);
+    if (ports_of_ != rank) ports_ = plan.ports(rank);
+    ports_of_ = rank;
+    return ports_;
+  }
+
   const orrery::Plan plan;
   const std::string text;
+
+ private:
+  mutable std::mutex mutex_;
+  mutable int ports_of_ = -1;
+  mutable std::vector<orrery::Port> ports_;
 };
 
 struct orrery_attention {

@@ -11,6 +11,10 @@
 using namespace orrery;
 using namespace orrery::c_api;
 
+static_assert(ORRERY_PORT_NONE == static_cast<int>(PortUse::none) &&
+              ORRERY_PORT_INPUT == static_cast<int>(PortUse::input) &&
+              ORRERY_PORT_OUTPUT == static_cast<int>(PortUse::output));
+
 namespace {
 
 AttentionProblem problem_of(const orrery_problem* problem) {
@@ -157,6 +161,33 @@ orrery_status orrery_plan_owner(const orrery_plan* plan, int64_t position, int* 
     require(index, "index");
     if (position < 0 || position >= layout.seq_len()) refuse("position ", position, " of ", layout.seq_len());
     std::tie(*rank, *index) = layout.owner(position);
+  });
+}
+
+int64_t orrery_plan_port_count(const orrery_plan* plan, int rank) {
+  return guarded_number(ToNobody{}, [&] {
+    plan_at(plan, rank);
+    return static_cast<int64_t>(plan->ports(rank).size());
+  });
+}
+
+orrery_status orrery_plan_port(const orrery_plan* plan, int rank, int64_t index, orrery_port* port) {
+  return guarded(ToNobody{}, [&] {
+    plan_at(plan, rank);
+    const std::vector<Port> ports = plan->ports(rank);
+    if (index < 0 || index >= static_cast<int64_t>(ports.size())) refuse("port ", index, " of ", ports.size());
+    const Port& p = ports[static_cast<std::size_t>(index)];
+    orrery_port filled = ORRERY_PORT_INIT;
+    if (p.name.size() >= sizeof filled.name) refuse("the port ", p.name, " has too long a name for C");
+    give(p.name, filled.name, sizeof filled.name);
+    filled.dtype = static_cast<orrery_dtype>(p.dtype);
+    filled.forward = static_cast<orrery_port_use>(p.forward);
+    filled.backward = static_cast<orrery_port_use>(p.backward);
+    filled.batch = p.batch;
+    filled.tokens = p.tokens;
+    filled.heads = p.heads;
+    filled.width = p.width;
+    write(filled, port, "port");
   });
 }
 

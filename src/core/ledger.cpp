@@ -16,13 +16,13 @@ bool Ledger::holds(const Entry& entry) const {
 
 void Ledger::overwrite(const TensorView& memory) {
   std::erase_if(entries_, [&](const Entry& entry) {
-    return std::any_of(entry.memory.begin(), entry.memory.end(),
+    return std::any_of(entry.memory().begin(), entry.memory().end(),
                        [&](const TensorView& left) { return overlap(left, memory); });
   });
 }
 
 void Ledger::forget(std::uint64_t owner) {
-  std::erase_if(entries_, [=](const Entry& entry) { return entry.owner == owner; });
+  std::erase_if(entries_, [=](const Entry& entry) { return entry.owner() == owner; });
 }
 
 TensorView bytes_view(std::span<std::byte> bytes) {

@@ -4,9 +4,10 @@
 // hosts and devices alike; it does not see what a caller writes himself.
 #pragma once
 
-#include <array>
 #include <cstdint>
+#include <memory>
 #include <span>
+#include <utility>
 #include <vector>
 
 #include "orrery/tensor.hpp"
@@ -15,10 +16,20 @@ namespace orrery {
 
 class Ledger {
  public:
-  struct Entry {
-    std::uint64_t owner = 0;
-    std::array<TensorView, 6> memory = {};  // those that are not used have no elements
-    friend bool operator==(const Entry&, const Entry&) = default;
+  // Copies share the list, so that noting one allocates nothing.
+  class Entry {
+   public:
+    Entry() : Entry(0, {}) {}
+    Entry(std::uint64_t owner, std::vector<TensorView> memory)
+        : owner_(owner), memory_(std::make_shared<const std::vector<TensorView>>(std::move(memory))) {}
+
+    std::uint64_t owner() const { return owner_; }
+    const std::vector<TensorView>& memory() const { return *memory_; }
+    friend bool operator==(const Entry& a, const Entry& b) { return a.owner_ == b.owner_ && a.memory() == b.memory(); }
+
+   private:
+    std::uint64_t owner_;
+    std::shared_ptr<const std::vector<TensorView>> memory_;
   };
 
   // A number that nobody else has.

@@ -119,6 +119,14 @@ std::string Plan::strategy_text() const {
   return all.empty() ? strategy : concat(strategy, ":", all);
 }
 
+std::vector<Port> Plan::ports(int rank) const {
+  std::vector<RankProgram> made{program(rank, Pass::forward)};
+  if (options.backward) made.push_back(program(rank, Pass::backward));
+  std::vector<const RankProgram*> programs;
+  for (const RankProgram& one : made) programs.push_back(&one);
+  return orrery::ports(problem, programs);
+}
+
 std::string Plan::text() const {
   const auto whole = [](double value) { return static_cast<std::int64_t>(value); };
   const double inside = topology.inside_node.bytes_per_second, between = topology.between_nodes.bytes_per_second;

@@ -36,6 +36,92 @@ static void gradients_are_right(orrery_context* context, orrery_attention* atten
   CHECK(found.wrong == 0 && found.dq_rel_l2 < 1e-5 && found.dk_rel_l2 < 1e-5 && found.dv_rel_l2 < 1e-5);
 }
 
+/* The tensor of a port, by the fields of the structure. */
+static orrery_tensor tensor_of(const orrery_tensors* t, const char* port) {
+  static const char* const names[] = {"query",    "key",        "value",    "out",       "lse",
+                                      "grad_out", "grad_query", "grad_key", "grad_value"};
+  const orrery_tensor* const all[] = {&t->query,    &t->key,        &t->value,    &t->out,       &t->lse,
+                                      &t->grad_out, &t->grad_query, &t->grad_key, &t->grad_value};
+  for (size_t i = 0; i < sizeof all / sizeof all[0]; ++i) {
+    if (strcmp(names[i], port) == 0) return *all[i];
+  }
+  CHECK(!"a port of another name");
+  return t->query;
+}
+
+/* Ports say what to bind: their tensors are bound by name, in any order. */
+static void bound_by_name(orrery_context* context, void* data) {
+  const orrery_device device = *(const orrery_device*)data;
+  const orrery_problem problem = small_problem();
+  orrery_plan_options plan_options = ORRERY_PLAN_OPTIONS_INIT;
+  plan_options.backward = 1;
+  orrery_plan* plan = NULL;
+  orrery_attention* attention = NULL;
+  orrery_attention_options options = ORRERY_ATTENTION_OPTIONS_INIT;
+  options.device = device;
+  CHECK_OK(context, orrery_plan_create(context, &problem, &plan_options, &plan));
+  CHECK_OK(context, orrery_attention_create(context, plan, &options, &attention));
+  shard s;
+  shard_make(&s, context, plan, &problem, device);
+  const int rank = orrery_context_rank(context);
+  const int64_t count = orrery_plan_port_count(plan, rank);
+  CHECK(count == 9);
+  orrery_port ports[9];
+  const char* names[10];
+  orrery_tensor tensors[10];
+  for (int64_t i = 0; i < count; ++i) {
+    const orrery_port init = ORRERY_PORT_INIT;
+    ports[i] = init;
+    CHECK(orrery_plan_port(plan, rank, count - 1 - i, &ports[i]) == ORRERY_OK);
+    names[i] = ports[i].name;
+    tensors[i] = tensor_of(&s.tensors, names[i]);
+    CHECK(tensors[i].tokens == ports[i].tokens && tensors[i].heads == ports[i].heads);
+    CHECK(tensors[i].width == ports[i].width && tensors[i].dtype == ports[i].dtype);
+    if (strcmp(names[i], "lse") == 0) {
+      CHECK(ports[i].forward == ORRERY_PORT_OUTPUT && ports[i].backward == ORRERY_PORT_INPUT && ports[i].width == 1);
+    }
+    if (strcmp(names[i], "grad_key") == 0) {
+      CHECK(ports[i].forward == ORRERY_PORT_NONE && ports[i].backward == ORRERY_PORT_OUTPUT);
+    }
+  }
+  CHECK(orrery_plan_port(plan, rank, count, &ports[0]) == ORRERY_INVALID);
+  CHECK(orrery_plan_port(plan, 99, 0, &ports[0]) == ORRERY_INVALID);
+  CHECK(orrery_plan_port_count(NULL, 0) == -ORRERY_INVALID);
+
+  const size_t bytes = orrery_attention_workspace_bytes(attention), kept_bytes = orrery_attention_kept_bytes(attention);
+  void* workspace = shard_room(&s, device, bytes);
+  void* scratch = shard_room(&s, device, bytes - kept_bytes);
+  void* kept = shard_room(&s, device, kept_bytes);
+  names[9] = names[3];
+  tensors[9] = tensors[3];
+  CHECK_FAILS(context, orrery_attention_bind_named(attention, names, tensors, 10, workspace, bytes, NULL, 0),
+              ORRERY_INVALID, "is bound twice");
+  names[9] = "querry";
+  CHECK_FAILS(context, orrery_attention_bind_named(attention, names, tensors, 10, workspace, bytes, NULL, 0),
+              ORRERY_INVALID, "this plan has no tensor querry; it has query, key, value, out, lse, grad_out");
+  CHECK_FAILS(context, orrery_attention_bind_named(attention, names, tensors, 8, workspace, bytes, NULL, 0),
+              ORRERY_INVALID, "query is not bound");
+  names[9] = NULL;
+  CHECK_FAILS(context, orrery_attention_bind_named(attention, names, tensors, 10, workspace, bytes, NULL, 0),
+              ORRERY_INVALID, "name 9 is NULL");
+  CHECK_FAILS(context, orrery_attention_bind_named(attention, NULL, tensors, 9, workspace, bytes, NULL, 0),
+              ORRERY_INVALID, "names is NULL");
+  CHECK_FAILS(context, orrery_attention_forward(attention), ORRERY_INVALID, "no tensors are bound");
+
+  CHECK_OK(context, orrery_attention_bind_named(attention, names, tensors, 9, workspace, bytes, NULL, 0));
+  CHECK_OK(context, orrery_attention_forward(attention));
+  CHECK_OK(context, orrery_attention_backward(attention));
+  gradients_are_right(context, attention);
+  CHECK_OK(context,
+           orrery_attention_bind_named(attention, names, tensors, 9, scratch, bytes - kept_bytes, kept, kept_bytes));
+  CHECK_OK(context, orrery_attention_forward(attention));
+  CHECK_OK(context, orrery_attention_backward(attention));
+  gradients_are_right(context, attention);
+  orrery_attention_destroy(attention);
+  orrery_plan_destroy(plan);
+  shard_free(&s);
+}
+
 /* Two calls in flight, each with kept memory of its own, and what is refused of a backward run. */
 static void calls_in_flight(orrery_context* context, void* data) {
   const orrery_device device = *(const orrery_device*)data;
@@ -89,6 +175,7 @@ static void runs(orrery_device device) {
     run_ranks(worlds[i], 60, whole_attention, &device);
     run_ranks(worlds[i], 60, attention_of_16_bits, &device);
     run_ranks(worlds[i], 60, calls_in_flight, &device);
+    run_ranks(worlds[i], 60, bound_by_name, &device);
   }
   /* Two worlds know nothing of each other. */
   local_run* one = begin_ranks(3, 60, whole_attention, &device);

@@ -65,6 +65,15 @@ int main(void) {
   FIELD(orrery_cost, workspace_bytes);
   FIELD(orrery_cost, kept_bytes);
   FIELD(orrery_cost, flops);
+  WHOLE(orrery_port);
+  FIELD(orrery_port, name);
+  FIELD(orrery_port, dtype);
+  FIELD(orrery_port, forward);
+  FIELD(orrery_port, backward);
+  FIELD(orrery_port, batch);
+  FIELD(orrery_port, tokens);
+  FIELD(orrery_port, heads);
+  FIELD(orrery_port, width);
   WHOLE(orrery_tensor);
   FIELD(orrery_tensor, data);
   FIELD(orrery_tensor, dtype);

@@ -3,7 +3,7 @@ call. Only the standard library is used."""
 
 import ctypes
 import signal
-from ctypes import POINTER, Structure, byref, c_char_p, c_double, c_float, c_int, c_int64, c_size_t, c_uint64, c_void_p
+from ctypes import POINTER, Structure, byref, c_char, c_char_p, c_double, c_float, c_int, c_int64, c_size_t, c_uint64, c_void_p
 
 OK, BUG, INVALID, VERIFICATION, PEER, RESOURCE, INTERRUPTED = range(7)
 FP32, BF16, FP16 = range(3)
@@ -91,6 +91,11 @@ class Cost(Versioned):
             ("flops", c_double)]
 
 
+class Port(Versioned):
+    _fields_ = [("struct_size", c_size_t), ("name", c_char * 64), ("dtype", c_int), ("forward", c_int), ("backward", c_int)] + [
+        (name, c_int64) for name in ("batch", "tokens", "heads", "width")]
+
+
 class Tensor(Structure):
     _fields_ = [("data", c_void_p), ("dtype", c_int)] + [(name, c_int64) for name in (
         "batch", "tokens", "heads", "width", "batch_stride", "token_stride", "head_stride")]
@@ -130,7 +135,7 @@ class Verification(Versioned):
 
 STRUCTURES = {"orrery_device": Device, "orrery_device_info": DeviceInfo, "orrery_context_options": ContextOptions,
               "orrery_message": Message, "orrery_transport": Transport,
-              "orrery_problem": Problem, "orrery_plan_options": PlanOptions, "orrery_cost": Cost,
+              "orrery_problem": Problem, "orrery_plan_options": PlanOptions, "orrery_cost": Cost, "orrery_port": Port,
               "orrery_tensor": Tensor, "orrery_tensors": Tensors, "orrery_attention_options": AttentionOptions,
               "orrery_timeline": Timeline, "orrery_verify_options": VerifyOptions,
               "orrery_verification": Verification}
@@ -168,6 +173,10 @@ FUNCTIONS = {
     "orrery_attention_workspace_bytes": (c_size_t, [HANDLE]),
     "orrery_attention_bind": (c_int, [HANDLE, POINTER(Tensors), c_void_p, c_size_t]),
     "orrery_attention_kept_bytes": (c_size_t, [HANDLE]),
+    "orrery_plan_port_count": (c_int64, [HANDLE, c_int]),
+    "orrery_plan_port": (c_int, [HANDLE, c_int, c_int64, POINTER(Port)]),
+    "orrery_attention_bind_named": (c_int, [HANDLE, POINTER(c_char_p), POINTER(Tensor), c_int64, c_void_p, c_size_t, c_void_p,
+                                            c_size_t]),
     "orrery_attention_bind_kept": (c_int, [HANDLE, POINTER(Tensors), c_void_p, c_size_t, c_void_p, c_size_t]),
     "orrery_attention_assume_forward": (c_int, [HANDLE]),
     "orrery_attention_forward": (c_int, [HANDLE]),

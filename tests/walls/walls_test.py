@@ -45,7 +45,7 @@ HEADERS = {
     "core": ["error", "file", "operations", "tensor", "version"],
     "device": ["device"],
     "problem": ["mask", "problem", "layout", "topology", "costs"],
-    "schedule": ["schedule"],
+    "schedule": ["ports", "schedule"],
     "strategy": ["strategy"],
     "plan": ["plan"],
     "executor": ["trace", "backend", "executor"],

@@ -136,3 +136,84 @@ TEST_CASE("tensors packed in one allocation, between each other's rows, are take
   });
   for (char one : right) REQUIRE(one != 0);
 }
+
+TEST_CASE("ports name what a rank binds, and tensors that are bound by name give the bits of a structure") {
+  const Plan plan = plan_of(2);
+  run_in_process(2, {.timeout_seconds = 20}, [&](World& world) {
+    const Tensors structured(plan, world.rank()), named(plan, world.rank());
+    Attention attention(world, plan);
+    const DeviceMemory workspace = poisoned(attention.workspace_bytes());
+    attention.bind(structured.views(), span_of(workspace));
+    attention.forward();
+    attention.backward();
+
+    const AttentionTensors views = named.views();
+    const std::vector<NamedTensor> by_name = {{"grad_value", views.grad_value},
+                                              {"lse", views.lse},
+                                              {"key", views.key},
+                                              {"grad_key", views.grad_key},
+                                              {"out", views.out},
+                                              {"query", views.query},
+                                              {"grad_out", views.grad_out},
+                                              {"grad_query", views.grad_query},
+                                              {"value", views.value}};
+    attention.bind(by_name, span_of(workspace));
+    attention.forward();
+    attention.backward();
+    const auto same = [](const OwnedTensor& a, const OwnedTensor& b) {
+      const auto bytes = static_cast<std::size_t>(a.view().elements()) * size_of(a.view().dtype);
+      return std::memcmp(a.view().data, b.view().data, bytes) == 0;
+    };
+    if (!same(structured.out, named.out) || !same(structured.lse, named.lse) || !same(structured.dq, named.dq) ||
+        !same(structured.dk, named.dk) || !same(structured.dv, named.dv)) {
+      fail(ErrorCode::verification, "tensors bound by name give other bits");
+    }
+    std::string names;
+    for (const Port& port : attention.ports()) names += port.name + (port.written() ? "! " : " ");
+    if (names != "query key value out! lse! grad_out grad_query! grad_key! grad_value! ") fail(ErrorCode::bug, names);
+    if (plan.ports(world.rank()).size() != attention.ports().size()) fail(ErrorCode::bug, "other ports");
+  });
+}
+
+TEST_CASE("a tensor of no port, one that is given twice, and one that is missing are refused by name") {
+  const Plan plan = plan_of(1);
+  run_in_process(1, {.timeout_seconds = 20}, [&](World& world) {
+    const Tensors tensors(plan, 0);
+    Attention attention(world, plan);
+    const DeviceMemory workspace = poisoned(attention.workspace_bytes());
+    const AttentionTensors t = tensors.views();
+    const std::vector<NamedTensor> all = {{"query", t.query},
+                                          {"key", t.key},
+                                          {"value", t.value},
+                                          {"out", t.out},
+                                          {"lse", t.lse},
+                                          {"grad_out", t.grad_out},
+                                          {"grad_query", t.grad_query},
+                                          {"grad_key", t.grad_key},
+                                          {"grad_value", t.grad_value}};
+    const auto said = [&](const std::vector<NamedTensor>& named) -> std::string {
+      try {
+        attention.bind(named, span_of(workspace));
+      } catch (const Error& error) {
+        return concat(static_cast<int>(error.code()), " ", error.what());
+      }
+      return "nothing";
+    };
+    std::vector<NamedTensor> changed = all;
+    changed[1].name = "keys";
+    REQUIRE(said(changed) ==
+            "2 this plan has no tensor keys; it has query, key, value, out, lse, grad_out, "
+            "grad_query, grad_key, grad_value");
+    changed[1].name = "query";
+    REQUIRE(said(changed) == "2 query is bound twice");
+    changed = all;
+    changed.pop_back();
+    REQUIRE_THAT(said(changed), ContainsSubstring("2 grad_value is not bound; this plan has query, key"));
+    changed = all;
+    changed[1].tensor.heads = 1;
+    REQUIRE_THAT(said(changed), ContainsSubstring("2 key is [1, 48, 1, 16]; this rank's shard is [1, 48, 2, 16]"));
+    REQUIRE_THROWS_AS(attention.forward(), Error);
+    REQUIRE(said(all) == "nothing");
+    attention.forward();
+  });
+}

@@ -20,7 +20,7 @@ TEST_CASE("an entry holds until a byte of it is written over") {
   Example e;
   const Ledger::Entry one{e.ledger.new_owner(), {e.bytes(0, 64), e.bytes(256, 64)}};
   const Ledger::Entry other{e.ledger.new_owner(), {e.bytes(64, 64)}};
-  REQUIRE(one.owner != other.owner);
+  REQUIRE(one.owner() != other.owner());
   e.ledger.note(one);
   e.ledger.note(other);
   e.ledger.overwrite(e.bytes(128, 128));
@@ -33,14 +33,11 @@ TEST_CASE("an entry holds until a byte of it is written over") {
 
 TEST_CASE("an entry is its owner's, and of these tensors") {
   Example e;
-  Ledger::Entry entry{e.ledger.new_owner(), {e.bytes(0, 64)}};
+  const Ledger::Entry entry{e.ledger.new_owner(), {e.bytes(0, 64)}};
   e.ledger.note(entry);
-  Ledger::Entry changed = entry;
-  changed.owner = e.ledger.new_owner();
-  REQUIRE_FALSE(e.ledger.holds(changed));
-  changed = entry;
-  changed.memory[1] = e.bytes(64, 64);
-  REQUIRE_FALSE(e.ledger.holds(changed));
-  e.ledger.forget(entry.owner);
+  REQUIRE(e.ledger.holds({entry.owner(), {e.bytes(0, 64)}}));
+  REQUIRE_FALSE(e.ledger.holds({e.ledger.new_owner(), {e.bytes(0, 64)}}));
+  REQUIRE_FALSE(e.ledger.holds({entry.owner(), {e.bytes(0, 64), e.bytes(64, 64)}}));
+  e.ledger.forget(entry.owner());
   REQUIRE_FALSE(e.ledger.holds(entry));
 }
