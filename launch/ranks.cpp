@@ -3,10 +3,8 @@
 #include <algorithm>
 #include <cstdlib>
 #include <exception>
-#include <new>
 #include <optional>
 #include <string>
-#include <system_error>
 #include <vector>
 
 #include "launch/text.hpp"
@@ -17,40 +15,11 @@
 namespace orrery::launch {
 namespace {
 
-// An error, or none, as text for all_gather: the code as one character, then the message.
-std::string pack(const std::optional<Error>& error) {
-  if (!error) return {};
-  return static_cast<char>('0' + static_cast<int>(error->code())) + std::string(error->what());
-}
-
-// The exception in flight, as the program tells it. Threads run out as memory does.
-Error current_error() {
-  try {
-    throw;
-  } catch (const Error& error) {
-    return error;
-  } catch (const std::bad_alloc&) {
-    return Error(ErrorCode::resource, "out of memory");
-  } catch (const std::system_error& error) {
-    const bool scarce = error.code() == std::errc::resource_unavailable_try_again;
-    return Error(scarce ? ErrorCode::resource : ErrorCode::bug, error.what());
-  } catch (const std::exception& error) {
-    return Error(ErrorCode::bug, error.what());
-  } catch (...) {
-    return Error(ErrorCode::bug, "an exception of unknown type");
-  }
-}
-
 void agree(World& world, const std::optional<Error>& mine) {
-  const std::vector<std::string> all = all_gather(world, pack(mine));
-  for (std::size_t rank = 0; rank < all.size(); ++rank) {
-    if (all[rank].empty()) continue;
-    ORRERY_CHECK(all[rank][0] >= '1' && all[rank][0] <= '5', "rank ", rank, " gave something else than an error");
-    bool alike = true;
-    for (const std::string& other : all) alike = alike && other == all[rank];
-    const auto code = static_cast<ErrorCode>(all[rank][0] - '0');
-    throw TogetherError(code, (alike ? std::string() : concat("rank ", rank, ": ")) + all[rank].substr(1));
-  }
+  const std::optional<AgreedError> agreed = agree_on_error(world, mine ? &*mine : nullptr);
+  if (!agreed) return;
+  const std::string who = agreed->of_all ? "" : concat("rank ", agreed->rank, ": ");
+  throw TogetherError(agreed->error.code(), who + agreed->error.what());
 }
 
 // For the case that no world could be opened to ask.

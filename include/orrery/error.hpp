@@ -34,6 +34,10 @@ class TextStream : public std::ostringstream {
   TextStream() { imbue(std::locale::classic()); }
 };
 
+// The exception in flight, as an error of Orrery: what is none becomes ErrorCode::resource, where memory or threads ran
+// out, or ErrorCode::bug. Only inside a catch.
+Error current_error();
+
 // Joins values into one message: concat("rank ", 3, " of ", 8).
 template <typename... Parts>
 std::string concat(const Parts&... parts) {

@@ -7,9 +7,11 @@
 #include <cstddef>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <span>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 #include "orrery/device.hpp"
@@ -35,6 +37,23 @@ struct WorldOptions {
 
 enum class Reduction { sum, max };
 
+// What the ranks of a world gave, by rank. Copies share the bytes.
+class Records {
+ public:
+  using Bytes = std::vector<std::byte>;
+
+  Records(std::vector<Bytes> records) : records_(std::make_shared<const std::vector<Bytes>>(std::move(records))) {}
+  explicit Records(std::shared_ptr<const std::vector<Bytes>> shared) : records_(std::move(shared)) {}
+
+  std::size_t size() const { return records_->size(); }
+  const Bytes& operator[](std::size_t rank) const { return (*records_)[rank]; }
+  auto begin() const { return records_->begin(); }
+  auto end() const { return records_->end(); }
+
+ private:
+  std::shared_ptr<const std::vector<Bytes>> records_;
+};
+
 class World {
  public:
   World();
@@ -49,7 +68,7 @@ class World {
 
   // Every rank gives some bytes, sizes may differ, and gets those of all ranks, by rank. Meant for small records.
   // Throws ErrorCode::peer when the deadline passes, naming a rank that did not come; NCCL cannot tell which that is.
-  virtual std::vector<std::vector<std::byte>> all_gather(std::span<const std::byte> mine) = 0;
+  virtual Records all_gather(std::span<const std::byte> mine) = 0;
   void barrier() { all_gather({}); }
   // values[i] becomes the sum, or the largest, of values[i] of all ranks, which give equally many; sums go in the order
   // of the ranks. What a rank gets does not grow with their number, other than over NCCL. Throws as all_gather() does.
@@ -81,8 +100,14 @@ class World {
 std::vector<double> all_gather(World& world, double mine);
 std::vector<std::string> all_gather(World& world, const std::string& mine);
 
-// Each rank calls this with the error it met, or with nothing; when any rank met one, all ranks throw that of the
-// lowest such rank, with its code, and its message behind "rank R: ".
+// Each rank calls this with the error it met, or with nothing, and gets that of the lowest rank that met one.
+struct AgreedError {
+  Error error;
+  int rank = 0;
+  bool of_all = false;  // all ranks met it, word by word
+};
+std::optional<AgreedError> agree_on_error(World& world, const Error* mine);
+// The same, throwing it: with its code, and its message behind "rank R: ".
 void agree_no_error(World& world, const Error* mine);
 // Calls `body` on this rank and agrees on how it went. What it throws that is no Error becomes one.
 void all_or_none(World& world, const std::function<void()>& body);

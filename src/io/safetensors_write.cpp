@@ -9,8 +9,6 @@
 #include <bit>
 #include <cerrno>
 #include <cstring>
-#include <exception>
-#include <new>
 #include <optional>
 #include <string>
 #include <utility>
@@ -31,22 +29,6 @@ static_assert(std::endian::native == std::endian::little,
 namespace {
 
 constexpr std::int64_t kBufferBytes = 1 << 20;
-
-// A stage that one rank does by itself: its error waits for agree_no_error instead of leaving the others behind.
-template <typename Stage>
-void together(World& world, const Stage& stage) {
-  std::optional<Error> error;
-  try {
-    stage();
-  } catch (const Error& caught) {
-    error = caught;
-  } catch (const std::bad_alloc&) {
-    error = Error(ErrorCode::resource, "out of memory while writing a file");
-  } catch (const std::exception& caught) {
-    error = Error(ErrorCode::bug, caught.what());
-  }
-  agree_no_error(world, error ? &*error : nullptr);
-}
 
 // What the file will hold, from one rank's view of it.
 std::vector<TensorInfo> describe(const std::string& path, std::int64_t seq_len, std::int64_t count,
@@ -181,7 +163,7 @@ void write_together(World& world, std::int64_t seq_len, std::span<const Span> po
   std::vector<TensorInfo> infos;
   std::string header;
   std::int64_t file_bytes = 0, count = 0;
-  together(world, [&] {
+  all_or_none(world, [&] {
     if (seq_len < 0) refuse(io::quoted(path), ": seq_len is ", seq_len);
     count = io::checked_count(io::quoted(path), positions, seq_len);
     infos = describe(path, seq_len, count, tensors);
@@ -192,11 +174,11 @@ void write_together(World& world, std::int64_t seq_len, std::span<const Span> po
   agree_on_header(world, path, header, seq_len, count);
 
   std::optional<NewFile> made;
-  together(world, [&] {
+  all_or_none(world, [&] {
     if (world.rank() == 0) made.emplace(open_output(file_bytes), header, file_bytes);
   });
   const std::string name = all_gather(world, made ? made->name() : std::string())[0];
-  together(world, [&] {
+  all_or_none(world, [&] {
     const io::FileDescriptor file(::open(name.c_str(), O_WRONLY | O_CLOEXEC));
     if (!file.is_open())
       io::fail_file(path, "reach the file of rank 0 (is the directory shared by all nodes?) for", errno);
@@ -205,7 +187,7 @@ void write_together(World& world, std::int64_t seq_len, std::span<const Span> po
     io::sync(file, path);
   });
   // From here a rank can only be told that the file is whole, or lose its peers.
-  together(world, [&] {
+  all_or_none(world, [&] {
     if (made) made->commit();
   });
 }

@@ -1,7 +1,7 @@
 #include "orrery/world.hpp"
 
+#include <algorithm>
 #include <cstring>
-#include <new>
 #include <optional>
 
 #include "core/ledger.hpp"
@@ -13,7 +13,7 @@ World::~World() = default;
 
 std::vector<double> all_gather(World& world, double mine) {
   std::vector<double> all;
-  for (const std::vector<std::byte>& bytes : world.all_gather(std::as_bytes(std::span(&mine, 1)))) {
+  for (const Records::Bytes& bytes : world.all_gather(std::as_bytes(std::span(&mine, 1)))) {
     ORRERY_CHECK(bytes.size() == sizeof(double), "rank ", all.size(), " gave ", bytes.size(), " bytes");
     std::memcpy(&all.emplace_back(), bytes.data(), sizeof(double));
   }
@@ -22,33 +22,35 @@ std::vector<double> all_gather(World& world, double mine) {
 
 std::vector<std::string> all_gather(World& world, const std::string& mine) {
   std::vector<std::string> all;
-  for (const std::vector<std::byte>& bytes : world.all_gather(std::as_bytes(std::span(mine)))) {
+  for (const Records::Bytes& bytes : world.all_gather(std::as_bytes(std::span(mine)))) {
     all.emplace_back(reinterpret_cast<const char*>(bytes.data()), bytes.size());
   }
   return all;
 }
 
-void agree_no_error(World& world, const Error* mine) {
+std::optional<AgreedError> agree_on_error(World& world, const Error* mine) {
   // The code as one character, then the message; nothing at all stands for no error.
   std::string record;
   if (mine != nullptr) record = static_cast<char>(static_cast<int>(mine->code())) + std::string(mine->what());
   const std::vector<std::string> records = all_gather(world, record);
-  for (std::size_t rank = 0; rank < records.size(); ++rank) {
-    if (records[rank].empty()) continue;
-    fail(static_cast<ErrorCode>(records[rank][0]), "rank ", rank, ": ", records[rank].substr(1));
-  }
+  const auto met = std::find_if(records.begin(), records.end(), [](const std::string& one) { return !one.empty(); });
+  if (met == records.end()) return std::nullopt;
+  const bool of_all = std::all_of(records.begin(), records.end(), [&](const std::string& one) { return one == *met; });
+  return AgreedError{Error(static_cast<ErrorCode>(met->front()), met->substr(1)),
+                     static_cast<int>(met - records.begin()), of_all};
+}
+
+void agree_no_error(World& world, const Error* mine) {
+  const std::optional<AgreedError> agreed = agree_on_error(world, mine);
+  if (agreed) fail(agreed->error.code(), "rank ", agreed->rank, ": ", agreed->error.what());
 }
 
 void all_or_none(World& world, const std::function<void()>& body) {
   std::optional<Error> met;
   try {
     body();
-  } catch (const Error& error) {
-    met = error;
-  } catch (const std::bad_alloc&) {
-    met = Error(ErrorCode::resource, "out of memory");
-  } catch (const std::exception& error) {
-    met = Error(ErrorCode::bug, error.what());
+  } catch (...) {
+    met = current_error();
   }
   agree_no_error(world, met ? &*met : nullptr);
 }

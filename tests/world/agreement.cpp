@@ -140,7 +140,7 @@ TEST_CASE("plans are compared by their hashes, and few bytes travel when they ar
     const Topology& topology() const override { return inner_.topology(); }
     double timeout_seconds() const override { return inner_.timeout_seconds(); }
     std::string_view link_name() const override { return inner_.link_name(); }
-    std::vector<std::vector<std::byte>> all_gather(std::span<const std::byte> mine) override {
+    Records all_gather(std::span<const std::byte> mine) override {
       bytes += mine.size();
       return inner_.all_gather(mine);
     }

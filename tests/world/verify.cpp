@@ -296,7 +296,7 @@ class CountedWorld : public World {
   const Topology& topology() const override { return world_.topology(); }
   double timeout_seconds() const override { return world_.timeout_seconds(); }
   std::string_view link_name() const override { return world_.link_name(); }
-  std::vector<std::vector<std::byte>> all_gather(std::span<const std::byte> mine) override {
+  Records all_gather(std::span<const std::byte> mine) override {
     auto all = world_.all_gather(mine);
     for (const auto& record : all) bytes += record.size();
     return all;

@@ -45,8 +45,8 @@ void Hub::rethrow_failure() {
   if (failed()) std::rethrow_exception(failure_.cause);
 }
 
-std::vector<std::vector<std::byte>> Hub::all_gather(int rank, std::span<const std::byte> mine) {
-  return *gather(rank, mine, std::nullopt);
+Records Hub::all_gather(int rank, std::span<const std::byte> mine) {
+  return Records(gather(rank, mine, std::nullopt));
 }
 
 void Hub::all_reduce(int rank, std::span<double> values, Reduction reduction) {
@@ -57,8 +57,8 @@ void Hub::all_reduce(int rank, std::span<double> values, Reduction reduction) {
   if (!bytes.empty()) std::memcpy(values.data(), bytes.data(), bytes.size());
 }
 
-Hub::Records Hub::take_records() {
-  Records records;
+Hub::Given Hub::take_records() {
+  Given records;
   for (Seat& seat : seats_) {
     records.push_back(std::move(seat.given));
     seat.arrived = false;
@@ -66,8 +66,8 @@ Hub::Records Hub::take_records() {
   return records;
 }
 
-std::shared_ptr<const Hub::Records> Hub::gather(int rank, std::span<const std::byte> mine,
-                                                std::optional<Reduction> reduction) {
+std::shared_ptr<const Hub::Given> Hub::gather(int rank, std::span<const std::byte> mine,
+                                              std::optional<Reduction> reduction) {
   const Deadline deadline(timeout_seconds_, &interrupted_);
   std::unique_lock lock(mutex_);
   throw_if_failed(rank);
@@ -76,7 +76,7 @@ std::shared_ptr<const Hub::Records> Hub::gather(int rank, std::span<const std::b
   seat.arrived = true;
   const long present = gathers_;
   if (++arrivals_ == world_size()) {
-    auto records = std::make_shared<Records>(take_records());
+    auto records = std::make_shared<Given>(take_records());
     if (reduction) {
       std::vector<double> values(mine.size() / sizeof(double));
       reduce(*records, *reduction, values);

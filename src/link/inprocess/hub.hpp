@@ -44,11 +44,11 @@ class Hub {
   void fail(int rank, ErrorCode code, const std::string& message, std::exception_ptr cause = nullptr);
   void leave(int rank);  // the rank has returned and will never come to anything again
   void rethrow_failure();
-  std::vector<std::vector<std::byte>> all_gather(int rank, std::span<const std::byte> mine);
+  Records all_gather(int rank, std::span<const std::byte> mine);
   void all_reduce(int rank, std::span<double> values, Reduction reduction);
 
  private:
-  using Records = std::vector<std::vector<std::byte>>;  // by rank
+  using Given = std::vector<std::vector<std::byte>>;  // by rank
   struct Seat {
     std::condition_variable wake;
     bool left = false;
@@ -63,8 +63,8 @@ class Hub {
     std::exception_ptr cause;
   };
   // The records of all ranks or, for a reduction, their result alone. One copy for all, read without the mutex.
-  std::shared_ptr<const Records> gather(int rank, std::span<const std::byte> mine, std::optional<Reduction> reduction);
-  Records take_records();
+  std::shared_ptr<const Given> gather(int rank, std::span<const std::byte> mine, std::optional<Reduction> reduction);
+  Given take_records();
   std::vector<int> missing() const;
   std::vector<int> missing_for_good() const;
   void wake_all();
@@ -79,7 +79,7 @@ class Hub {
   long gathers_ = 0;         // complete ones
   long given_up_ = -1;       // the all_gather that ranks last gave up waiting in
   std::vector<int> absent_;  // and who was absent from it
-  std::shared_ptr<const Records> gathered_;
+  std::shared_ptr<const Given> gathered_;
 };
 
 }  // namespace orrery

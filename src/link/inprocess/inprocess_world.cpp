@@ -1,6 +1,5 @@
 // A world whose ranks are threads of this process: every distributed run can be had, and debugged, on one machine.
 #include <atomic>
-#include <new>
 #include <system_error>
 #include <thread>
 
@@ -45,9 +44,7 @@ class InprocessWorld final : public World {
   const Topology& topology() const override { return topology_; }
   double timeout_seconds() const override { return hub_.timeout_seconds(); }
   std::string_view link_name() const override { return "inprocess"; }
-  std::vector<std::vector<std::byte>> all_gather(std::span<const std::byte> mine) override {
-    return hub_.all_gather(rank_, mine);
-  }
+  Records all_gather(std::span<const std::byte> mine) override { return hub_.all_gather(rank_, mine); }
   void all_reduce(std::span<double> values, Reduction reduction) override { hub_.all_reduce(rank_, values, reduction); }
   Link& link() override { return link_; }
   StreamLink& stream_link(Device device, int /* lanes: made as exchanges name them */) override {
@@ -103,14 +100,9 @@ void LocalWorlds::run_rank(int rank, const std::function<void(World&)>& body) {
   try {
     world = open(rank);
     body(*world);
-  } catch (const Error& error) {
-    hub.fail(rank, error.code(), error.what(), std::current_exception());
-  } catch (const std::bad_alloc&) {
-    hub.fail(rank, ErrorCode::resource, "out of memory", std::current_exception());
-  } catch (const std::exception& error) {
-    hub.fail(rank, ErrorCode::bug, error.what(), std::current_exception());
   } catch (...) {
-    hub.fail(rank, ErrorCode::bug, "an exception of unknown type", std::current_exception());
+    const Error error = current_error();
+    hub.fail(rank, error.code(), error.what(), std::current_exception());
   }
 }
 

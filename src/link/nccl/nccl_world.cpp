@@ -41,7 +41,7 @@ class NcclWorld final : public World {
   double timeout_seconds() const override { return options_.timeout_seconds; }
   std::string_view link_name() const override { return "nccl"; }
 
-  std::vector<std::vector<std::byte>> all_gather(std::span<const std::byte> mine) override {
+  Records all_gather(std::span<const std::byte> mine) override {
     return (*gather_)(mine, options_.timeout_seconds, &options_.interrupted);
   }
 

@@ -106,7 +106,7 @@ void ProgressThread::main(Shared& shared) {
     try {
       serve(shared, work);
     } catch (...) {
-      work.fail(std::current_exception());
+      work.fail(std::make_exception_ptr(current_error()));
     }
     lock.lock();
     shared.work = nullptr;

@@ -52,7 +52,7 @@ StreamLink& TransportWorld::stream_link(Device device, int lanes) {
   return *stream_link_;
 }
 
-std::vector<std::vector<std::byte>> TransportWorld::all_gather(std::span<const std::byte> mine) {
+Records TransportWorld::all_gather(std::span<const std::byte> mine) {
   ORRERY_CHECK(!link_.thread().serving(), "all_gather while a run is under way");
   return gather_(mine, options_.timeout_seconds);
 }

@@ -25,7 +25,7 @@ class TransportWorld : public World {
   std::string_view link_name() const override { return name_; }
   Link& link() override { return link_; }
   StreamLink& stream_link(Device device, int lanes) override;
-  std::vector<std::vector<std::byte>> all_gather(std::span<const std::byte> mine) override;
+  Records all_gather(std::span<const std::byte> mine) override;
   void all_reduce(std::span<double> values, Reduction reduction) override;
   void abort(ErrorCode code, std::string_view message) noexcept override;
 
