@@ -177,7 +177,7 @@ typedef struct orrery_transport {
   /* This rank cannot go on: the others' waits for it should end at once. Perhaps while another function has not
    * returned. NULL: they find out by their deadlines. */
   void (*abort)(void* user, orrery_status status, const char* message);
-  /* The last call: the context is destroyed. May be NULL. */
+  /* The last call: the context is destroyed. What was sent before still arrives. May be NULL. */
   void (*close)(void* user);
 } orrery_transport;
 #define ORRERY_TRANSPORT_INIT \

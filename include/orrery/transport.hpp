@@ -84,9 +84,43 @@ class Transport {
   virtual void abort(ErrorCode code, std::string_view message) noexcept = 0;
 };
 
+// The same between devices, where transfers are ordered by streams, as NCCL orders its own: what is enqueued waits on
+// the device for what stands before it, and the host waits for nothing.
+struct StreamMessage {
+  int peer = 0;
+  bool receive = false;
+  std::byte* data = nullptr;  // on the device; of a few bytes also in pinned memory of the host
+  std::size_t bytes = 0;      // at least 1
+};
+
+class StreamTransport {
+ public:
+  virtual ~StreamTransport() = default;  // in good order, or after abort()
+
+  virtual int rank() const = 0;
+  virtual int world_size() const = 0;
+  virtual const char* name() const = 0;  // for reports; lasts as long as this
+  virtual Device device() const = 0;     // of this rank
+  // How many lanes there are, numbered from 0, and makes them at least so many. Making is collective, waits for all
+  // ranks as long as the world's timeout at most, and leaves what is under way on other lanes alone.
+  virtual int lanes() const = 0;
+  virtual void open_lanes(int lanes) = 0;
+  virtual void* stream(int lane) const = 0;  // a cudaStream_t of its own
+  // Puts the messages on the lane's stream as one group, whose sends and receives do not wait for each other. Between
+  // two ranks, on one lane, messages meet by their order. By one thread at a time.
+  virtual void enqueue(int lane, std::span<const StreamMessage> messages) = 0;
+  // What went wrong since, in a sentence; empty when nothing did. Any thread.
+  virtual std::string complaint() = 0;
+  // Makes what is on the streams end, whatever it leaves in memory. Any thread, also while another is in a call.
+  virtual void abort() noexcept = 0;
+};
+
 // The world of the ranks of a transport, of which each calls this. Throws ErrorCode::peer when not all come within the
 // timeout, ErrorCode::invalid for a rank outside of its world. Of WorldOptions::device_link, "auto" and "nccl" are
 // taken, and the transport's name, which stages what moves between devices through host memory.
 std::unique_ptr<World> open_world(std::unique_ptr<Transport> transport, const WorldOptions& options);
+// The same with `streams` between the devices, whatever the options name.
+std::unique_ptr<World> open_world(std::unique_ptr<Transport> transport, std::unique_ptr<StreamTransport> streams,
+                                  const WorldOptions& options);
 
 }  // namespace orrery

@@ -12,7 +12,8 @@ namespace {
 
 }  // namespace
 
-std::unique_ptr<StreamLink> open_stream_link(World&, TransportLink&, const std::string&, Device, int) {
+std::unique_ptr<StreamLink> open_stream_link(World&, TransportLink&, std::unique_ptr<StreamTransport>&,
+                                             const std::string&, Device, int) {
   refuse_device_link();
 }
 

@@ -19,7 +19,8 @@ class StreamSession {
   virtual ~StreamSession() = default;
 
   // A run starts every exchange once, in order of index, or is abandoned after an error.
-  // Whether a link compares the names of its peers' runs before it moves their messages, the link says.
+  // Messages of ranks whose runs have different names are found out: at the latest by a wait, or by the next run but
+  // one, which throws ErrorCode::peer, naming both.
   virtual void begin_run(const RunName& run) = 0;
   void begin_run() { begin_run({}); }
   // Puts the exchange behind `ready`, an event recorded by the caller that stands for all computation it depends on,

@@ -38,6 +38,18 @@ void sleep_long() {
   sleep(60);
 }
 
+// Ranks whose messages would fit, but belong to different runs.
+void runs_differ(World& world, Device device) {
+  DeviceBytes out(device, kBlock), in(device, kBlock);
+  Player player(world, device, {{0, {{right_of(world), out.whole()}}, {{left_of(world), in.whole()}}, {}}});
+  for (std::uint64_t call = 0; call < 3; ++call) {
+    player.begin({7, call, call == 2 && world.rank() == 1 ? 1u : 0u});
+    player.start(0);
+    player.session().wait(0, kPatience);
+    player.end();
+  }
+}
+
 // Nobody waits on the host; the caller's stream hangs in the exchange until the link itself gives up.
 void unwatched(World& world, Device device) {
   DeviceBytes out(device, kBlock), in(device, kBlock);
@@ -53,6 +65,7 @@ const std::map<std::string, void (*)(World&, Device)> kCases = {
     {"silent", [](World& world, Device device) { ring_with(world, device, sleep_long); }},
     {"killed", [](World& world, Device device) { ring_with(world, device, [] { raise(SIGKILL); }); }},
     {"unwatched", unwatched},
+    {"runs-differ", runs_differ},
 };
 
 // Ranks of a node take its devices in turn, and share them when there are fewer. -1 when any rank has none.
@@ -93,7 +106,7 @@ int main(int argc, char** argv) {
   const std::string link = argument.substr(0, slash);
   const std::string name = slash == std::string::npos ? "" : argument.substr(slash + 1);
   if (orrery::test::kCases.count(name) == 0) {
-    std::fprintf(stderr, "usage: test_stream_link_ranks nccl|mpi/conform|silent|killed|unwatched\n");
+    std::fprintf(stderr, "usage: test_stream_link_ranks nccl|mpi/conform|silent|killed|unwatched|runs-differ\n");
     return 2;
   }
   try {

@@ -65,9 +65,9 @@ class Player {
         staging_(device, link_.staging_bytes(exchanges), "staging"),
         session_(link_.prepare(exchanges, staging_.data())) {}
 
-  void begin() {
+  void begin(const RunName& run = {}) {
     origin_.record(stream_.handle());
-    session_->begin_run();
+    session_->begin_run(run);
   }
   void start(int exchange) {
     ready_[exchange].record(stream_.handle());

@@ -10,12 +10,13 @@
 #include <utility>
 
 #include "device/check.hpp"
+#include "device/pinned.hpp"
 #include "device/stream.hpp"
 #include "link/deadline.hpp"
 #include "link/nccl/bounded.hpp"
-#include "link/nccl/capture.hpp"
 #include "link/nccl/check.hpp"
 #include "link/outstanding.hpp"
+#include "link/streams/capture.hpp"
 #include "orrery/device.hpp"
 
 namespace orrery::nccl {
@@ -29,22 +30,6 @@ constexpr double kCloseSeconds = 5;
 constexpr auto kSpinning = std::chrono::milliseconds(1);
 constexpr auto kNap = std::chrono::microseconds(50);
 
-class Pinned {
- public:
-  explicit Pinned(std::size_t bytes) {
-    void* memory = nullptr;
-    ORRERY_CUDA_CHECK(cudaHostAlloc(&memory, bytes, cudaHostAllocDefault));
-    bytes_.reset(static_cast<std::byte*>(memory));
-  }
-  std::byte* data() const { return bytes_.get(); }
-
- private:
-  struct Unpin {
-    void operator()(std::byte* bytes) const noexcept { cudaFreeHost(bytes); }
-  };
-  std::unique_ptr<std::byte, Unpin> bytes_;
-};
-
 }  // namespace
 
 // What is moved, at both ends of its way: this rank's part, and those of all ranks side by side.
@@ -52,15 +37,15 @@ struct Gather::Message {
   explicit Message(const Seat& seat)
       : device_mine({DeviceKind::cuda, seat.device}, kPieceBytes, kPurpose),
         device_all({DeviceKind::cuda, seat.device}, kPieceBytes * static_cast<std::size_t>(seat.world_size), kPurpose),
-        mine(kPieceBytes),
-        all(kPieceBytes * static_cast<std::size_t>(seat.world_size)) {
+        mine(kPieceBytes, kPurpose),
+        all(kPieceBytes * static_cast<std::size_t>(seat.world_size), kPurpose) {
     std::memset(mine.data(), 0, kPieceBytes);
   }
 
   device::Stream stream{device::Priority::high};
   device::Event gathered;
   DeviceMemory device_mine, device_all;
-  Pinned mine, all;
+  device::PinnedMemory mine, all;
 };
 
 Gather::Gather(ncclComm_t theirs, const Seat& seat)

@@ -10,9 +10,9 @@
 #include "link/nccl/bounded.hpp"
 #include "link/nccl/check.hpp"
 #include "link/nccl/gather.hpp"
-#include "link/nccl/nccl_link.hpp"
 #include "link/nccl/open_nccl_link.hpp"
 #include "link/outstanding.hpp"
+#include "link/streams/streams_link.hpp"
 #include "orrery/world.hpp"
 
 namespace orrery {
@@ -64,7 +64,7 @@ class NcclWorld final : public World {
   void abort(ErrorCode code, std::string_view message) noexcept override {
     const Error why(code, std::string(message));
     gather_->break_down(why);
-    if (stream_link_) static_cast<nccl::NcclLink&>(*stream_link_).break_down(why);
+    if (stream_link_) static_cast<StreamsLink&>(*stream_link_).break_down(why);
   }
 
  private:

@@ -5,9 +5,10 @@
 
 #include "link/nccl/bounded.hpp"
 #include "link/nccl/check.hpp"
-#include "link/nccl/nccl_link.hpp"
+#include "link/nccl/nccl_streams.hpp"
 #include "link/nccl/shared_devices.hpp"
 #include "link/outstanding.hpp"
+#include "link/streams/streams_link.hpp"
 
 namespace orrery {
 namespace {
@@ -17,7 +18,8 @@ std::unique_ptr<StreamLink> opened(std::future<std::vector<nccl::Lane>> lanes, c
   if (!nccl::ready(lanes, Deadline(timeout_seconds, interrupted))) {
     fail(ErrorCode::peer, "NCCL: not every rank made its communicators within ", seconds_text(timeout_seconds), " s");
   }
-  return std::make_unique<nccl::NcclLink>(lanes.get(), seat, timeout_seconds, interrupted);
+  auto streams = std::make_unique<nccl::NcclStreams>(lanes.get(), seat, timeout_seconds, interrupted);
+  return std::make_unique<StreamsLink>(std::move(streams), timeout_seconds, interrupted);
 }
 
 }  // namespace

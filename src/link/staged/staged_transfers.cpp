@@ -46,25 +46,9 @@ void copy(const Region& into, const Region& from, device::StreamHandle stream) {
 
 }  // namespace
 
-PinnedMemory::PinnedMemory(std::size_t bytes) {
-  if (bytes == 0) return;
-  void* memory = nullptr;
-  const cudaError_t error = cudaMallocHost(&memory, bytes);
-  if (error == cudaErrorMemoryAllocation) {
-    cudaGetLastError();
-    orrery::fail(ErrorCode::resource, "out of memory: ", bytes, " bytes of pinned memory for messages between devices");
-  }
-  ORRERY_CUDA_CHECK(error);
-  bytes_.reset(static_cast<std::byte*>(memory));
-}
-
-void PinnedMemory::Free::operator()(std::byte* bytes) const noexcept {
-  cudaFreeHost(bytes);
-}
-
 StagedTransfers::StagedTransfers(const StagingStreams& streams, Link& host_link,
                                  const std::vector<LinkExchange>& exchanges)
-    : streams_(streams), pinned_(pinned_bytes(exchanges)), exchanges_(exchanges.size()) {
+    : streams_(streams), pinned_(pinned_bytes(exchanges), "messages between devices"), exchanges_(exchanges.size()) {
   std::byte* place = pinned_.data();
   std::vector<LinkExchange> hosts(exchanges.size());
   for (std::size_t index = 0; index < exchanges.size(); ++index) {

@@ -13,6 +13,7 @@
 #include <mutex>
 #include <vector>
 
+#include "device/pinned.hpp"
 #include "device/stream.hpp"
 #include "link/deadline.hpp"
 #include "link/link.hpp"
@@ -20,19 +21,6 @@
 #include "link/transport/progress_thread.hpp"
 
 namespace orrery {
-
-// Memory of the host that devices reach directly.
-class PinnedMemory {
- public:
-  explicit PinnedMemory(std::size_t bytes);
-  std::byte* data() const { return bytes_.get(); }
-
- private:
-  struct Free {
-    void operator()(std::byte* bytes) const noexcept;
-  };
-  std::unique_ptr<std::byte, Free> bytes_;
-};
 
 struct StagingStreams {
   int device = 0;
@@ -84,7 +72,7 @@ class StagedTransfers final : public ProgressWork {
   std::vector<Outstanding> overdue(double timeout_seconds) const;
 
   const StagingStreams& streams_;
-  PinnedMemory pinned_;
+  device::PinnedMemory pinned_;
   std::vector<Exchange> exchanges_;
   std::unique_ptr<LinkSession> host_;
 

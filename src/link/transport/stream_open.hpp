@@ -11,9 +11,10 @@
 
 namespace orrery {
 
-// Collective. `kind` is WorldOptions::device_link; `host_link` is the world's. The world outlives what is returned,
-// which has at least so many lanes.
-std::unique_ptr<StreamLink> open_stream_link(World& world, TransportLink& host_link, const std::string& kind,
+// Collective. `streams`, where they are given, are taken; else `kind`, which is WorldOptions::device_link, decides;
+// `host_link` is the world's. The world outlives what is returned, which has at least so many lanes.
+std::unique_ptr<StreamLink> open_stream_link(World& world, TransportLink& host_link,
+                                             std::unique_ptr<StreamTransport>& streams, const std::string& kind,
                                              Device device, int lanes);
 
 }  // namespace orrery

@@ -23,12 +23,14 @@ std::string Transport::host() const {
   return host_name();
 }
 
-TransportWorld::TransportWorld(std::unique_ptr<Transport> transport, const WorldOptions& options)
+TransportWorld::TransportWorld(std::unique_ptr<Transport> transport, const WorldOptions& options,
+                               std::unique_ptr<StreamTransport> streams)
     : options_(options),
       transport_(std::move(transport)),
       name_(transport_->name()),
       gather_(*transport_, &options_.interrupted),
-      link_(*transport_, &options_.interrupted) {
+      link_(*transport_, &options_.interrupted),
+      streams_(std::move(streams)) {
   topology_ = Topology::from_hosts(orrery::all_gather(*this, transport_->host()));
   const auto& nodes = topology_.node_of_rank;
   const auto ranks_here = std::count(nodes.begin(), nodes.end(), nodes[static_cast<std::size_t>(rank())]);
@@ -41,7 +43,7 @@ TransportWorld::~TransportWorld() {
 
 StreamLink& TransportWorld::stream_link(Device device, int lanes) {
   if (!stream_link_) {
-    stream_link_ = open_stream_link(*this, link_, options_.device_link, device, lanes);
+    stream_link_ = open_stream_link(*this, link_, streams_, options_.device_link, device, lanes);
     stream_device_ = device;
   }
   if (device != stream_device_) {
@@ -80,12 +82,20 @@ void check_options(const WorldOptions& options, std::string_view transport) {
 }
 
 std::unique_ptr<World> open_world(std::unique_ptr<Transport> transport, const WorldOptions& options) {
+  return open_world(std::move(transport), nullptr, options);
+}
+
+std::unique_ptr<World> open_world(std::unique_ptr<Transport> transport, std::unique_ptr<StreamTransport> streams,
+                                  const WorldOptions& options) {
   if (!transport) refuse("no transport is given");
   check_options(options, transport->name());
   const int rank = transport->rank(), world_size = transport->world_size();
   if (world_size < 1) refuse("a transport of ", world_size, " ranks");
   if (rank < 0 || rank >= world_size) refuse("a transport's rank ", rank, " of ", world_size, " ranks");
-  return std::make_unique<TransportWorld>(std::move(transport), options);
+  if (streams && (streams->rank() != rank || streams->world_size() != world_size)) {
+    refuse("rank ", rank, " of ", world_size, " has streams of rank ", streams->rank(), " of ", streams->world_size());
+  }
+  return std::make_unique<TransportWorld>(std::move(transport), options, std::move(streams));
 }
 
 }  // namespace orrery

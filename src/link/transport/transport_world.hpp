@@ -16,7 +16,8 @@ namespace orrery {
 
 class TransportWorld : public World {
  public:
-  TransportWorld(std::unique_ptr<Transport> transport, const WorldOptions& options);
+  TransportWorld(std::unique_ptr<Transport> transport, const WorldOptions& options,
+                 std::unique_ptr<StreamTransport> streams = nullptr);
   ~TransportWorld() override;
 
   int rank() const override { return transport_->rank(); }
@@ -43,6 +44,7 @@ class TransportWorld : public World {
   Topology topology_;
   Gather gather_;
   TransportLink link_;
+  std::unique_ptr<StreamTransport> streams_;  // until the link between devices has it
   std::unique_ptr<StreamLink> stream_link_;
   Device stream_device_;
 };

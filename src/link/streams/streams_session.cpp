@@ -1,4 +1,4 @@
-#include "link/nccl/nccl_session.hpp"
+#include "link/streams/streams_session.hpp"
 
 #include <algorithm>
 #include <chrono>
@@ -7,10 +7,10 @@
 #include "device/check.hpp"
 #include "kernels/cuda/copy_region.hpp"
 #include "link/deadline.hpp"
-#include "link/nccl/capture.hpp"
 #include "link/region.hpp"
+#include "link/streams/capture.hpp"
 
-namespace orrery::nccl {
+namespace orrery {
 namespace {
 
 using device::EventHandle;
@@ -28,13 +28,13 @@ kernels::cuda::Runs runs(const Region& region) {
   return {region.data, region.counts, region.strides, region.run_bytes};
 }
 
-kernels::cuda::Runs on_the_wire(const Transfer& transfer) {
-  return {transfer.wire, {1, 1, 1}, {0, 0, 0}, transfer.region.bytes()};
+kernels::cuda::Runs in_one(std::byte* bytes, const Region& region) {
+  return {bytes, {1, 1, 1}, {0, 0, 0}, region.bytes()};
 }
 
 }  // namespace
 
-std::vector<std::size_t> NcclSession::staging_bytes(const std::vector<LinkExchange>& exchanges) {
+std::vector<std::size_t> StreamsSession::staging_bytes(const std::vector<LinkExchange>& exchanges) {
   std::vector<std::size_t> most;
   for (const LinkExchange& exchange : exchanges) {
     ORRERY_CHECK(exchange.lane >= 0, "lane ", exchange.lane);
@@ -47,11 +47,11 @@ std::vector<std::size_t> NcclSession::staging_bytes(const std::vector<LinkExchan
   return most;
 }
 
-NcclSession::NcclSession(NcclLink& link, const std::vector<LinkExchange>& exchanges, std::byte* staging)
+StreamsSession::StreamsSession(StreamsLink& link, const std::vector<LinkExchange>& exchanges, std::byte* staging)
     : link_(link), exchanges_(exchanges.size()) {
   const std::vector<std::size_t> bytes = staging_bytes(exchanges);
   const int lanes = static_cast<int>(bytes.size());
-  ORRERY_CHECK(lanes <= link.lanes(), "lane ", lanes - 1, " of a link with ", link.lanes());
+  ORRERY_CHECK(lanes <= link.transport().lanes(), "lane ", lanes - 1, " of a link with ", link.transport().lanes());
   watched.resize(bytes.size());
   awaited_.resize(bytes.size());
   on_lane_.resize(bytes.size());
@@ -61,6 +61,7 @@ NcclSession::NcclSession(NcclLink& link, const std::vector<LinkExchange>& exchan
     of_lane[lane] = staging;
     if (staging != nullptr) staging += bytes[lane];
   }
+  std::vector<NamesInBand::Moved> moved;
   for (std::size_t index = 0; index < exchanges.size(); ++index) {
     const LinkExchange& asked = exchanges[index];
     Exchange& mine = exchanges_[index];
@@ -78,11 +79,18 @@ NcclSession::NcclSession(NcclLink& link, const std::vector<LinkExchange>& exchan
     };
     for (const Message& message : asked.sends) add(message, mine.sends);
     for (const Message& message : asked.receives) add(message, mine.receives);
+    NamesInBand::Moved& one = moved.emplace_back(NamesInBand::Moved{asked.lane, {}});
+    for (const bool receive : {false, true}) {
+      for (const Transfer& each : receive ? mine.receives : mine.sends) {
+        one.messages.push_back({each.peer, receive, each.wire, static_cast<std::size_t>(each.region.bytes())});
+      }
+    }
   }
+  names_.emplace(std::move(moved));
   for (Run& run : runs_) run.marks = std::vector<Marks>(exchanges.size());
 }
 
-NcclSession::~NcclSession() {
+StreamsSession::~StreamsSession() {
   try {
     settle(run_ - 1);
     settle(run_);
@@ -91,23 +99,25 @@ NcclSession::~NcclSession() {
   link_.forget(*this);
 }
 
-void NcclSession::begin_run(const RunName&) {
+void StreamsSession::begin_run(const RunName& name) {
   ORRERY_CHECK(!running_, "a run begins inside a run");
   link_.throw_if_broken();
   settle(run_ - 1);
   const std::lock_guard lock(mutex_);
   ++run_;
+  names_->begin_run(copy(run_), name);
+  run(run_).number = run_;
   run(run_).started = 0;
   run(run_).captured = false;
   running_ = true;
 }
 
-void NcclSession::start(int exchange, EventHandle ready) {
+void StreamsSession::start(int exchange, EventHandle ready) {
   link_.throw_if_broken();
   Run& now = run(run_);
   ORRERY_CHECK(running_ && exchange == now.started, "exchange ", exchange, " is started where ", now.started,
                " is next");
-  const device::DeviceGuard guard(link_.seat().device);
+  const device::DeviceGuard guard(link_.transport().device().index);
   const Exchange& mine = exchanges_[exchange];
   const Marks& marks = now.marks[exchange];
   const StreamHandle stream = link_.stream(mine.lane);
@@ -117,11 +127,12 @@ void NcclSession::start(int exchange, EventHandle ready) {
   ORRERY_CUDA_CHECK(cudaStreamIsCapturing(stream, &capture));
   marks.began.record(stream);
   for (const Transfer& send : mine.sends) {
-    if (send.packed()) kernels::cuda::copy_region(on_the_wire(send), runs(send.region), stream);
+    if (send.packed()) kernels::cuda::copy_region(in_one(send.wire, send.region), runs(send.region), stream);
   }
-  hand_over(exchange);
+  hand_over(exchange, capture != cudaStreamCaptureStatusNone);
   for (const Transfer& receive : mine.receives) {
-    if (receive.packed()) kernels::cuda::copy_region(runs(receive.region), on_the_wire(receive), stream);
+    if (receive.packed())
+      kernels::cuda::copy_region(runs(receive.region), in_one(receive.wire, receive.region), stream);
   }
   marks.ended.record(stream);
   const std::lock_guard lock(mutex_);
@@ -129,9 +140,9 @@ void NcclSession::start(int exchange, EventHandle ready) {
   ++now.started;
 }
 
-void NcclSession::hand_over(int exchange) {
-  const Exchange& mine = exchanges_[exchange];
-  if (mine.sends.empty() && mine.receives.empty()) return;
+void StreamsSession::hand_over(int exchange, bool captured) {
+  const std::vector<StreamMessage>& group = captured ? names_->captured(exchange) : names_->group(copy(run_), exchange);
+  if (group.empty()) return;
   const auto enter = [this](int entered) {
     const std::lock_guard lock(mutex_);
     entered_ = entered;
@@ -139,21 +150,22 @@ void NcclSession::hand_over(int exchange) {
   };
   enter(exchange);
   try {
-    link_.transfer(mine.lane, mine.sends, mine.receives);
+    link_.transport().enqueue(exchanges_[exchange].lane, group);
   } catch (const Error&) {
     enter(-1);
+    link_.throw_if_broken();  // the watchdog may have been what ended it
     throw;
   }
   enter(-1);
 }
 
-void NcclSession::join(int exchange, StreamHandle stream, double /* timeout_seconds: the watchdog's business */) {
+void StreamsSession::join(int exchange, StreamHandle stream, double /* timeout_seconds: the watchdog's business */) {
   link_.throw_if_broken();
   ORRERY_CHECK(running_ && exchange < run(run_).started, "exchange ", exchange, " is joined, but was not started");
   device::wait(stream, run(run_).marks[exchange].ended.handle());
 }
 
-void NcclSession::end_run() noexcept {
+void StreamsSession::end_run() noexcept {
   if (!running_) return;
   running_ = false;
   const int started = run(run_).started, all = static_cast<int>(exchanges_.size());
@@ -163,28 +175,32 @@ void NcclSession::end_run() noexcept {
   }
 }
 
-void NcclSession::wait(int exchange, double timeout_seconds) {
+void StreamsSession::wait(int exchange, double timeout_seconds) {
   const Run& now = run(run_);
   ORRERY_CHECK(exchange < now.started, "exchange ", exchange, " is awaited, but was not started");
   ORRERY_CHECK(!now.captured, "exchange ", exchange, " was captured; the launches of its graph are awaited by stream");
   wait_until_complete(now, exchange, timeout_seconds);
+  for (const int earlier : on_lane_[exchanges_[exchange].lane]) {  // complete too
+    if (earlier <= exchange) check_names(now, earlier);
+  }
 }
 
-ExchangeTimes NcclSession::times(int exchange, EventHandle origin) const {
+ExchangeTimes StreamsSession::times(int exchange, EventHandle origin) const {
   const Run& now = run(run_);
   if (now.captured) return {};
   return {now.marks[exchange].began.seconds_since(origin), now.marks[exchange].ended.seconds_since(origin)};
 }
 
-void NcclSession::settle(long number) {
+void StreamsSession::settle(long number) {
   const Run& old = run(std::max(number, 0L));
   if (number < 1 || old.captured) return;
   for (int exchange = 0; exchange < old.started; ++exchange) {
     wait_until_complete(old, exchange, link_.timeout_seconds());
+    check_names(old, exchange);
   }
 }
 
-void NcclSession::wait_until_complete(const Run& run, int exchange, double timeout_seconds) {
+void StreamsSession::wait_until_complete(const Run& run, int exchange, double timeout_seconds) {
   const RelaxedCapture relaxed;
   constexpr double kForEver = 1e9;  // fault() keeps the time
   const Deadline deadline(kForEver, link_.interrupted());
@@ -192,14 +208,27 @@ void NcclSession::wait_until_complete(const Run& run, int exchange, double timeo
   while (!run.marks[exchange].ended.reached()) {
     link_.throw_if_broken();
     static_cast<void>(deadline.passed());
-    const std::optional<Error> met = fault(awaited_, timeout_seconds, link_.complaint());
+    const std::optional<Error> met = fault(awaited_, timeout_seconds, link_.transport().complaint());
     if (met) link_.break_down(*met);
     std::this_thread::sleep_for(kPause);
   }
   link_.throw_if_broken();  // an aborted exchange ends as well
 }
 
-std::optional<Error> NcclSession::fault(Clocks& clocks, double timeout_seconds, const std::string& complaint) {
+void StreamsSession::check_names(const Run& run, int exchange) {
+  const std::optional<Error> wrong = wrong_names(run, exchange);
+  if (!wrong) return;
+  link_.break_down(*wrong);
+  link_.throw_if_broken();
+}
+
+std::optional<Error> StreamsSession::wrong_names(const Run& run, int exchange) const {
+  const std::optional<std::string> said = names_->fault(copy(run.number), exchange, link_.transport().rank());
+  if (!said) return std::nullopt;
+  return Error(ErrorCode::peer, *said);
+}
+
+std::optional<Error> StreamsSession::fault(Clocks& clocks, double timeout_seconds, const std::string& complaint) {
   const double patience = complaint.empty() ? timeout_seconds : 0;
   const std::lock_guard lock(mutex_);
   const double now = steady_seconds();
@@ -212,7 +241,10 @@ std::optional<Error> NcclSession::fault(Clocks& clocks, double timeout_seconds, 
   };
   for (int lane = 0; lane < static_cast<int>(clocks.size()); ++lane) {
     Clock& clock = clocks[lane];
-    if (!catch_up(clock, lane)) continue;
+    std::optional<Error> wrong;
+    const bool waits = catch_up(clock, lane, wrong);
+    if (wrong) return wrong;
+    if (!waits) continue;
     const int exchange = on_lane_[lane][clock.at];
     if (clock.since < 0 && run(clock.run).marks[exchange].began.reached()) clock.since = now;
     if (clock.since >= 0) judge(exchange, clock.since);
@@ -224,7 +256,7 @@ std::optional<Error> NcclSession::fault(Clocks& clocks, double timeout_seconds, 
   return Error(ErrorCode::peer, complaint.empty() ? text : complaint + ": " + text);
 }
 
-bool NcclSession::catch_up(Clock& clock, int lane) const {
+bool StreamsSession::catch_up(Clock& clock, int lane, std::optional<Error>& wrong) const {
   const std::vector<int>& on_lane = on_lane_[lane];
   if (clock.run < run_ - 1) clock = {run_ - 1};
   for (; clock.run <= run_; clock = {clock.run + 1}) {
@@ -232,14 +264,16 @@ bool NcclSession::catch_up(Clock& clock, int lane) const {
     for (; !one.captured && clock.at < on_lane.size() && on_lane[clock.at] < one.started;
          clock = {clock.run, clock.at + 1}) {
       if (!one.marks[on_lane[clock.at]].ended.reached()) return true;
+      wrong = wrong_names(one, on_lane[clock.at]);
+      if (wrong) return false;
     }
     if (clock.run == run_) return false;
   }
   return false;
 }
 
-void NcclSession::add_messages(std::vector<Outstanding>& list, int exchange) const {
-  // NCCL does not tell what of a message has moved.
+void StreamsSession::add_messages(std::vector<Outstanding>& list, int exchange) const {
+  // A transport of streams does not tell what of a message has moved.
   const Exchange& one = exchanges_[exchange];
   for (const bool receive : {true, false}) {
     for (const Transfer& transfer : receive ? one.receives : one.sends) {
@@ -248,4 +282,4 @@ void NcclSession::add_messages(std::vector<Outstanding>& list, int exchange) con
   }
 }
 
-}  // namespace orrery::nccl
+}  // namespace orrery

@@ -4,7 +4,7 @@
 
 #include "device/check.hpp"
 
-namespace orrery::nccl {
+namespace orrery {
 
 class RelaxedCapture {
  public:
@@ -17,4 +17,4 @@ class RelaxedCapture {
   cudaStreamCaptureMode mode_ = cudaStreamCaptureModeRelaxed;
 };
 
-}  // namespace orrery::nccl
+}  // namespace orrery
