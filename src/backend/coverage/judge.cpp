@@ -114,8 +114,9 @@ void judge_cell(Context& context, Effects& rank, const Buffer& buffer, const Cel
     if (!judge_masks(context, rank, where, cell, rows_are_keys)) return;
     folded.clear();
   }
-  for (auto& [source, rows] : folded) {
-    const std::vector<Range> again = repeated(rows);
+  for (auto& rows : folded) {
+    const int source = rows.first;
+    const std::vector<Range> again = repeated(rows.second);
     if (own.pairs(shard(source).at(again)) == 0) continue;
     const auto admitted = std::find_if(again.begin(), again.end(),
                                        [&](const Range& range) { return own.pairs(shard(source).at(range)) > 0; });
