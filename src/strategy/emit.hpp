@@ -10,10 +10,6 @@
 
 namespace orrery {
 
-constexpr int mod(int a, int n) {
-  return ((a % n) + n) % n;
-}
-
 // Ranges of indices: sorted and disjoint.
 using Ranges = std::vector<Range>;
 Range hull(const Ranges& ranges);

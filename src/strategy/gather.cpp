@@ -1,11 +1,14 @@
-// Gather: every rank fetches all the key-values its queries see, and computes where the queries are. Done by groups of
-// KV heads, as Llama 3 does: while one group is computed the next is fetched, into two buffers. When the mask is a
-// window the ranges a rank sees are short and near, and this is a halo exchange, done in one group.
+// Gather: every rank fetches all the key-values its queries see, and computes where the queries are. Done by parts of
+// the KV heads, as Llama 3 does: while one part is computed the next is fetched, into two buffers. When the mask is a
+// window the ranges a rank sees are short and near, and this is a halo exchange, done in one part. Ranks are those of a
+// group (strategy/group.hpp).
 //
 // Backward, the key-values are fetched again in the same way; the gradients of fetched rows are summed where they were
-// used, sent home one group late, and added there in the order of ranks.
+// used, sent home one part late, and added there in the order of the group.
 //
-// Memory grows with the keys a rank sees: for a full mask with seq_len, divided by the number of groups.
+// Memory grows with the keys a rank sees: for a full mask with seq_len, divided by the number of parts.
+#include "strategy/gather.hpp"
+
 #include <algorithm>
 #include <array>
 
@@ -15,12 +18,14 @@
 namespace orrery {
 namespace {
 
-constexpr int kMaxGroups = 8;
+constexpr int kMaxParts = 8;
 
 class GatherProgram : protected StrategyProgram {
  protected:
-  GatherProgram(const Placement& placement, Pass pass, int rank) : StrategyProgram(placement, pass, rank) {
-    for (int source = 0; source < world_; ++source) {
+  GatherProgram(const Placement& placement, const Group& group, Pass pass, int rank)
+      : StrategyProgram(placement, group, pass, rank) {
+    for (int place = 0; place < size_; ++place) {
+      const int source = group_.at(place);
       if (source == rank_) continue;
       for (const Range& r : pieces(rank_, source)) fetched_.push_back({source, r, 0});
       lent_.push_back({source, pieces(source, rank_)});
@@ -38,33 +43,33 @@ class GatherProgram : protected StrategyProgram {
     return spans.size() > kMaxSpansApart ? needed : span_by_span(spans, needed);
   }
 
-  int groups() const { return problem_.mask.has_window() || world_ == 1 ? 1 : std::min(problem_.kv_heads, kMaxGroups); }
-  KvHeads group(int g) const {
-    const int begin = problem_.kv_heads * g / groups(), end = problem_.kv_heads * (g + 1) / groups();
+  int parts() const { return problem_.mask.has_window() || size_ == 1 ? 1 : std::min(problem_.kv_heads, kMaxParts); }
+  KvHeads part(int p) const {
+    const int begin = problem_.kv_heads * p / parts(), end = problem_.kv_heads * (p + 1) / parts();
     return {begin, end - begin};
   }
-  int group_heads() const { return (problem_.kv_heads + groups() - 1) / groups(); }
+  int part_heads() const { return (problem_.kv_heads + parts() - 1) / parts(); }
 
-  // One of two buffers of fetched rows, for the heads of one group.
-  int fetched(int g) {
-    return in_turn(buffers_, static_cast<std::size_t>(g),
+  // One of two buffers of fetched rows, for the heads of one part.
+  int fetched(int p) {
+    return in_turn(buffers_, static_cast<std::size_t>(p),
                    {.name = "fetched",
                     .kind = BufferKind::key_value,
                     .dtype = problem_.dtype,
                     .tokens = fetched_tokens_,
-                    .heads = group_heads()});
+                    .heads = part_heads()});
   }
 
-  void fetch(int g, int own) {
-    const KvHeads heads = group(g);
+  void fetch(int p, int own) {
+    const KvHeads heads = part(p);
     Exchange e{.lane = kKeyValueLane};
     for (const auto& [peer, ranges] : lent_) {
       for (const Range& r : ranges) {
         e.sends.push_back({ProgramBuilder::heads(program_.tokens(own, r), heads.begin, heads.count), peer});
       }
     }
-    for (const Run& p : fetched_) {
-      e.receives.push_back({{fetched(g), p.at, p.rows.size(), 0, heads.count}, p.peer});
+    for (const Run& run : fetched_) {
+      e.receives.push_back({{fetched(p), run.at, run.rows.size(), 0, heads.count}, run.peer});
     }
     program_.add(std::move(e));
   }
@@ -82,18 +87,19 @@ class GatherProgram : protected StrategyProgram {
 
 class Forward : GatherProgram {
  public:
-  Forward(const Placement& placement, int rank) : GatherProgram(placement, Pass::forward, rank) {}
+  Forward(const Placement& placement, const Group& group, int rank)
+      : GatherProgram(placement, group, Pass::forward, rank) {}
 
   RankProgram build() && {
     const ForwardBuffers buffers = add_forward_buffers(program_, problem_, tokens_);
     fetch(0, buffers.key_value);
     program_.apply(Operation::clear, {program_.all(buffers.state)});
-    for (int g = 0; g < groups(); ++g) {
-      if (g + 1 < groups()) fetch(g + 1, buffers.key_value);
-      const KvHeads heads = group(g);
+    for (int p = 0; p < parts(); ++p) {
+      if (p + 1 < parts()) fetch(p + 1, buffers.key_value);
+      const KvHeads heads = part(p);
       emit_attend(program_, problem_, buffers, spans_, spans_, {buffers.key_value, 0, heads.begin}, heads);
       if (fetched_tokens_ > 0) {
-        emit_attend(program_, problem_, buffers, spans_, fetched_spans_, {fetched(g), 0, 0}, heads);
+        emit_attend(program_, problem_, buffers, spans_, fetched_spans_, {fetched(p), 0, 0}, heads);
       }
     }
     program_.apply(Operation::normalize, {program_.all(buffers.output), program_.all(buffers.state)});
@@ -103,7 +109,8 @@ class Forward : GatherProgram {
 
 class Backward : GatherProgram {
  public:
-  Backward(const Placement& placement, int rank) : GatherProgram(placement, Pass::backward, rank) {}
+  Backward(const Placement& placement, const Group& group, int rank)
+      : GatherProgram(placement, group, Pass::backward, rank) {}
 
   RankProgram build() && {
     buffers_of_caller_ = add_backward_buffers(program_, problem_, tokens_);
@@ -127,56 +134,56 @@ class Backward : GatherProgram {
                    {program_.all(own.delta), program_.all(own.output), program_.all(own.grad_output)});
     program_.apply(Operation::clear, {program_.all(own.grad_query_sum)});
     program_.apply(Operation::clear, {program_.all(own_sum_)});
-    for (int g = 0; g < groups(); ++g) {
-      if (g + 1 < groups()) fetch(g + 1, own.key_value);
-      const KvHeads heads = group(g);
+    for (int p = 0; p < parts(); ++p) {
+      if (p + 1 < parts()) fetch(p + 1, own.key_value);
+      const KvHeads heads = part(p);
       emit_attend_backward(program_, problem_, own, spans_, spans_, {own.key_value, 0, heads.begin},
                            {own_sum_, 0, heads.begin}, heads);
       if (fetched_tokens_ > 0) {
-        const int sum = fetched_sum(g);
+        const int sum = fetched_sum(p);
         program_.apply(Operation::clear, {ProgramBuilder::heads(program_.all(sum), 0, heads.count)});
-        emit_attend_backward(program_, problem_, own, spans_, fetched_spans_, {fetched(g), 0, 0}, {sum, 0, 0}, heads);
+        emit_attend_backward(program_, problem_, own, spans_, fetched_spans_, {fetched(p), 0, 0}, {sum, 0, 0}, heads);
       }
-      if (g > 0) add_returned(g - 1);
-      send_home(g);
+      if (p > 0) add_returned(p - 1);
+      send_home(p);
     }
-    add_returned(groups() - 1);
+    add_returned(parts() - 1);
     program_.apply(Operation::copy, {program_.all(own.grad_key_value), program_.all(own_sum_)});
     program_.apply(Operation::copy, {program_.all(own.grad_query), program_.all(own.grad_query_sum)});
     return std::move(program_).finish();
   }
 
  private:
-  int fetched_sum(int g) {
-    return in_turn(sums_, static_cast<std::size_t>(g),
+  int fetched_sum(int p) {
+    return in_turn(sums_, static_cast<std::size_t>(p),
                    {.name = "fetched_sum",
                     .kind = BufferKind::grad_key_value,
                     .dtype = Dtype::fp32,
                     .tokens = fetched_tokens_,
-                    .heads = group_heads()});
+                    .heads = part_heads()});
   }
   int returned() {
     if (returned_buffer_ < 0) {
       returned_buffer_ = program_.buffer("returned", BufferKind::grad_key_value, BufferRole::workspace, Dtype::fp32,
-                                         returned_tokens_, group_heads());
+                                         returned_tokens_, part_heads());
     }
     return returned_buffer_;
   }
 
-  void send_home(int g) {
-    const int heads = group(g).count;
+  void send_home(int p) {
+    const int heads = part(p).count;
     Exchange e{.lane = kGradientLane};
     if (zeros_between_) program_.apply(Operation::clear, {ProgramBuilder::heads(program_.all(returned()), 0, heads)});
-    for (const Run& p : fetched_) e.sends.push_back({{fetched_sum(g), p.at, p.rows.size(), 0, heads}, p.peer});
-    for (const Run& p : returned_) e.receives.push_back({{returned(), p.at, p.rows.size(), 0, heads}, p.peer});
+    for (const Run& run : fetched_) e.sends.push_back({{fetched_sum(p), run.at, run.rows.size(), 0, heads}, run.peer});
+    for (const Run& run : returned_) e.receives.push_back({{returned(), run.at, run.rows.size(), 0, heads}, run.peer});
     program_.add(std::move(e));
   }
 
-  void add_returned(int g) {
-    const KvHeads heads = group(g);
-    for (const Run& p : added_) {
-      const Slice into = ProgramBuilder::heads(program_.tokens(own_sum_, p.rows), heads.begin, heads.count);
-      program_.apply(Operation::add, {into, {returned(), p.at, p.rows.size(), 0, heads.count}});
+  void add_returned(int p) {
+    const KvHeads heads = part(p);
+    for (const Run& run : added_) {
+      const Slice into = ProgramBuilder::heads(program_.tokens(own_sum_, run.rows), heads.begin, heads.count);
+      program_.apply(Operation::add, {into, {returned(), run.at, run.rows.size(), 0, heads.count}});
     }
   }
 
@@ -193,10 +200,14 @@ class Backward : GatherProgram {
 };
 
 RankProgram build(const Placement& placement, Pass pass, int rank) {
-  return pass == Pass::forward ? Forward(placement, rank).build() : Backward(placement, rank).build();
+  return build_gather(placement, Group(placement.topology.world_size), pass, rank);
 }
 
 }  // namespace
+
+RankProgram build_gather(const Placement& placement, const Group& group, Pass pass, int rank) {
+  return pass == Pass::forward ? Forward(placement, group, rank).build() : Backward(placement, group, rank).build();
+}
 
 const Strategy& gather_strategy() {
   static constexpr Strategy kGather{

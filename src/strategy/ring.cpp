@@ -1,5 +1,6 @@
-// Ring attention (Liu et al., 2023). Queries stay at home; key-value blocks revolve. At step s of the forward pass rank
-// r holds the block of source r - s, folds it into its running state, and meanwhile passes it on to r + 1.
+// Ring attention (Liu et al., 2023), over a group of ranks (strategy/group.hpp), which r numbers by their places.
+// Queries stay at home; key-value blocks revolve. At step s of the forward pass rank r holds the block of source r - s,
+// folds it into its running state, and meanwhile passes it on to r + 1.
 //
 // The backward pass revolves the other way: at step t rank r holds the block of source r + 1 + t, so that it can start
 // from the block the forward pass received last, and ends with its own. The gradients of a block, dk and dv in fp32,
@@ -14,12 +15,14 @@
 // the rows that somebody ahead needs, and skips ranks that need nothing. A gradient whose block left the ring goes
 // straight home.
 //
-// Where blocks are short a pass may take several together (strategy/ring_in_groups.hpp); then none is kept.
+// Where blocks are short a pass may take several together (strategy/ring_in_bundles.hpp); then none is kept.
+#include "strategy/ring.hpp"
+
 #include <algorithm>
 #include <array>
 #include <optional>
 
-#include "strategy/ring_in_groups.hpp"
+#include "strategy/ring_in_bundles.hpp"
 #include "strategy/strategies.hpp"
 #include "strategy/strategy_program.hpp"
 
@@ -38,14 +41,14 @@ struct Piece {
 // What both passes know of their surroundings.
 class RingProgram : protected StrategyProgram {
  protected:
-  RingProgram(const Placement& placement, Pass pass, int rank)
-      : StrategyProgram(placement, pass, rank),
-        keep_(placement.backward && placement.options.flag("keep") && world_ > 1 &&
-              blocks_together(placement, Pass::forward) == 1 && blocks_together(placement, Pass::backward) == 1),
-        max_tokens_(layout_.max_tokens()),
+  RingProgram(const Placement& placement, const Group& group, Pass pass, int rank)
+      : StrategyProgram(placement, group, pass, rank),
+        keep_(placement.backward && placement.options.flag("keep") && size_ > 1 &&
+              blocks_together(placement, group, Pass::forward) == 1 &&
+              blocks_together(placement, group, Pass::backward) == 1),
+        max_tokens_(most_tokens(layout_, group_)),
         keeps_next_(kept(rank_at(1))) {}
 
-  int rank_at(int offset) const { return mod(rank_ + offset, world_); }
   // Whether this rank needs a source's block, and another rank this one's.
   bool needs(int source) const { return travel_.needs(rank_, source); }
   bool needed_by(int rank) const { return travel_.needs(rank, rank_); }
@@ -54,14 +57,14 @@ class RingProgram : protected StrategyProgram {
   // backward travel may start from it there.
   bool kept(int source) const {
     if (!keep_) return false;
-    const int last = mod(source - 1, world_);
+    const int last = group_.from(source, -1);
     const Ranges have = travel_.needed(last, source);
     return !have.empty() && covers(have, travel_.behind(last, source));
   }
 
   int pieces(int at_least) const {
-    if (world_ == 1) return 1;
-    const int wanted = std::max(at_least, (kPiecesAround + world_ - 1) / world_);
+    if (size_ == 1) return 1;
+    const int wanted = std::max(at_least, (kPiecesAround + size_ - 1) / size_);
     return problem_.kv_heads > 1 ? std::min(wanted, problem_.kv_heads) : at_least;
   }
   // Piece p of `count` of a source's block.
@@ -96,14 +99,15 @@ class RingProgram : protected StrategyProgram {
 
 class Forward : RingProgram {
  public:
-  Forward(const Placement& placement, int rank)
-      : RingProgram(placement, Pass::forward, rank), buffers_(add_forward_buffers(program_, problem_, tokens_)) {}
+  Forward(const Placement& placement, const Group& group, int rank)
+      : RingProgram(placement, group, Pass::forward, rank),
+        buffers_(add_forward_buffers(program_, problem_, tokens_)) {}
 
   RankProgram build() && {
     exchange(0);
     program_.apply(Operation::clear, {program_.all(buffers_.state)});
     emit_attend(program_, problem_, buffers_, spans_, spans_, {buffers_.key_value}, all_heads());
-    for (int step = 1; step < world_; ++step) {
+    for (int step = 1; step < size_; ++step) {
       exchange(step);
       const int source = rank_at(-step);
       if (!needs(source)) continue;
@@ -120,7 +124,7 @@ class Forward : RingProgram {
   // The buffer that holds the block of this step. The last one may be kept, in slot a.
   int block(int step) {
     if (step == 0) return buffers_.key_value;
-    const int which = mod(world_ - 1 - step, 2);
+    const int which = mod(size_ - 1 - step, 2);
     const bool keeps = which == 0 && keeps_next_;
     return slot(slots_, which, "key_value", BufferKind::key_value, keeps ? BufferRole::kept : BufferRole::workspace,
                 problem_.dtype);
@@ -128,12 +132,12 @@ class Forward : RingProgram {
 
   // Moves blocks so that every rank that needs one at step + 1 has it.
   void exchange(int step) {
-    if (step + 1 >= world_) return;
+    if (step + 1 >= size_) return;
     const int next = rank_at(1), previous = rank_at(-1);
     const int here = rank_at(-step), coming = rank_at(-step - 1);
     const int far = rank_at(step + 1);  // holds this rank's own block at the next step
     const bool passes_on = (step == 0 || needs(here)) && travel_.needs(next, here);
-    const bool sends_afresh = step > 0 && needed_by(far) && !needed_by(mod(far - 1, world_));
+    const bool sends_afresh = step > 0 && needed_by(far) && !needed_by(group_.from(far, -1));
     const bool receives = needs(coming);
     const bool from_ring = previous == coming || travel_.needs(previous, coming);
     const Ranges on = passes_on ? travel_.ahead(next, here) : Ranges{};
@@ -155,8 +159,9 @@ class Forward : RingProgram {
 
 class Backward : RingProgram {
  public:
-  Backward(const Placement& placement, int rank)
-      : RingProgram(placement, Pass::backward, rank), buffers_(add_backward_buffers(program_, problem_, tokens_)) {}
+  Backward(const Placement& placement, const Group& group, int rank)
+      : RingProgram(placement, group, Pass::backward, rank),
+        buffers_(add_backward_buffers(program_, problem_, tokens_)) {}
 
   RankProgram build() && {
     Visit now, next = visit(0);
@@ -164,7 +169,7 @@ class Backward : RingProgram {
     program_.apply(Operation::delta,
                    {program_.all(buffers_.delta), program_.all(buffers_.output), program_.all(buffers_.grad_output)});
     program_.apply(Operation::clear, {program_.all(buffers_.grad_query_sum)});
-    for (int step = 0; step < world_; ++step) {
+    for (int step = 0; step < size_; ++step) {
       now = std::move(next);
       next = visit(step + 1);
       exchange_key_values(step, now, next);
@@ -173,7 +178,7 @@ class Backward : RingProgram {
         exchange_gradients(step, p, now, next);
       }
     }
-    const Slice home{gradient_slot(world_ - 1), 0, tokens_, 0, problem_.kv_heads};
+    const Slice home{gradient_slot(size_ - 1), 0, tokens_, 0, problem_.kv_heads};
     for (const Return& back : returns_) {
       for (const Range& r : back.added) {
         Slice into = home;
@@ -199,11 +204,11 @@ class Backward : RingProgram {
     int returns_from = -1;  // the rank at which this rank's own block leaves the ring at this step, far from home
   };
 
-  bool at_home(int step) const { return step == world_ - 1; }
+  bool at_home(int step) const { return step == size_ - 1; }
 
   Visit visit(int step) const {
     Visit v;
-    if (step >= world_) return v;
+    if (step >= size_) return v;
     const int previous = rank_at(1);
     v.source = rank_at(step + 1);
     v.needed = at_home(step) || needs(v.source);
@@ -214,7 +219,7 @@ class Backward : RingProgram {
       v.in_bits = subtract(v.carried, v.arrived).size() > kMaxSpansApart;
     }
     const int far = rank_at(-step - 1);  // holds this rank's own block at this step
-    if (far != previous && needed_by(far) && !needed_by(mod(far - 1, world_))) v.returns_from = far;
+    if (far != previous && needed_by(far) && !needed_by(group_.from(far, -1))) v.returns_from = far;
     return v;
   }
 
@@ -235,10 +240,10 @@ class Backward : RingProgram {
 
   // Moves key-values so that every rank that needs a block at step + 1 has it; step -1 is before the first.
   void exchange_key_values(int step, const Visit& now, const Visit& next) {
-    if (step + 1 >= world_ - 1) return;  // the last step takes the rank's own block
+    if (step + 1 >= size_ - 1) return;  // the last step takes the rank's own block
     const int next_rank = rank_at(-1), previous = rank_at(1);
     const int far = rank_at(-step - 2);  // holds this rank's own block at the next step
-    const bool continues = step < 0 ? kept(rank_) : needed_by(mod(far + 1, world_));
+    const bool continues = step < 0 ? kept(rank_) : needed_by(group_.from(far, 1));
     const bool passes_on = now.needed && now.stays;
     const bool sends_afresh = needed_by(far) && !continues;
     const bool receives = next.needed && !(step < 0 && kept(next.source));
@@ -348,12 +353,16 @@ void choose(const Placement& placement, StrategyOptions& options) {
 }
 
 RankProgram build(const Placement& placement, Pass pass, int rank) {
-  const std::int64_t together = blocks_together(placement, pass);
-  if (together > 1) return build_ring_in_groups(placement, pass, rank, together);
-  return pass == Pass::forward ? Forward(placement, rank).build() : Backward(placement, rank).build();
+  return build_ring(placement, Group(placement.topology.world_size), pass, rank);
 }
 
 }  // namespace
+
+RankProgram build_ring(const Placement& placement, const Group& group, Pass pass, int rank) {
+  const std::int64_t together = blocks_together(placement, group, pass);
+  if (together > 1) return build_ring_in_bundles(placement, group, pass, rank, together);
+  return pass == Pass::forward ? Forward(placement, group, rank).build() : Backward(placement, group, rank).build();
+}
 
 const Strategy& ring_strategy() {
   static constexpr Strategy kRing{.name = "ring",

@@ -15,16 +15,20 @@ constexpr int kKeyValueLane = 0, kGradientLane = 1;
 
 class StrategyProgram {
  protected:
-  StrategyProgram(const Placement& placement, Pass pass, int rank)
+  // Of a member of the group.
+  StrategyProgram(const Placement& placement, const Group& group, Pass pass, int rank)
       : problem_(placement.problem),
         layout_(placement.layout),
-        travel_(placement),
-        world_(placement.topology.world_size),
+        group_(group),
+        travel_(placement, group_),
+        size_(group.size()),
         rank_(rank),
         spans_(layout_.shard(rank)),
         tokens_(layout_.tokens(rank)),
-        program_(pass, rank, world_, problem_.head_dim, pass == Pass::forward ? 1 : 2) {}
+        program_(pass, rank, placement.topology.world_size, problem_.head_dim, pass == Pass::forward ? 1 : 2) {}
 
+  // The member so many places behind this rank.
+  int rank_at(int places) const { return group_.from(rank_, places); }
   KvHeads all_heads() const { return {0, problem_.kv_heads}; }
 
   // One of two buffers like this that take turns, made when it is first asked for; their names end with _a and _b.
@@ -39,8 +43,9 @@ class StrategyProgram {
 
   const AttentionProblem& problem_;
   const Layout& layout_;
+  const Group group_;
   const Travel travel_;
-  const int world_, rank_;
+  const int size_, rank_;  // the group's; this rank
   const std::vector<Span> spans_;
   const std::int64_t tokens_;
   ProgramBuilder program_;
