@@ -31,6 +31,7 @@ class CMessages final : public PreparedMessages {
   CMessages(const orrery_transport& transport, const std::vector<TransportMessage>& messages)
       : transport_(transport), count_(messages.size()) {
     std::vector<orrery_message> theirs;
+    theirs.reserve(messages.size());
     for (const TransportMessage& message : messages) {
       theirs.push_back({message.lane, message.peer, message.receive ? 1 : 0, message.region.data,
                         static_cast<std::size_t>(message.region.bytes())});
