@@ -20,6 +20,7 @@ std::vector<RankProgram> ring(int world_size, const char* mask = "full") {
   problem.mask = Mask::parse(mask, problem.seq_len);
   const Plan plan = make_plan(problem, Topology::single_node(world_size), {"contiguous", "ring"});
   std::vector<RankProgram> programs;
+  programs.reserve(static_cast<std::size_t>(world_size));
   for (int rank = 0; rank < world_size; ++rank) programs.push_back(plan.program(rank, Pass::forward));
   return programs;
 }

@@ -3,6 +3,7 @@
 #include <vector>
 
 #include "support/catch.hpp"
+#include "support/problem.hpp"
 #include "support/strategies.hpp"
 #include "world/sharded.hpp"
 
@@ -19,15 +20,9 @@ AttentionOptions on_device() {
   return options;
 }
 
-AttentionProblem problem_of(const std::string& mask, Dtype dtype, int head_dim = 64) {
-  AttentionProblem problem;
+AttentionProblem two_sequences(const std::string& mask, Dtype dtype, int head_dim = 64) {
+  AttentionProblem problem = problem_of(mask, kSeqLen, {4, 2, head_dim}, dtype);
   problem.batch = 2;
-  problem.seq_len = kSeqLen;
-  problem.heads = 4;
-  problem.kv_heads = 2;
-  problem.head_dim = head_dim;
-  problem.dtype = dtype;
-  problem.mask = Mask::parse(mask, kSeqLen);
   return problem;
 }
 
@@ -52,7 +47,7 @@ TEST_CASE("virtual ranks on one device match float64 for every mask, layout and 
       for (const char* layout : {"contiguous", "zigzag", "striped:8"}) {
         for (int world_size : {1, 2, 3, 8}) {
           INFO(mask << " " << strategy << " " << layout << " P=" << world_size);
-          require_right(run_sharded(problem_of(mask, Dtype::bf16), {layout, strategy, true}, world_size, on_device())
+          require_right(run_sharded(two_sequences(mask, Dtype::bf16), {layout, strategy, true}, world_size, on_device())
                             .verification,
                         Dtype::bf16);
         }
@@ -75,7 +70,7 @@ TEST_CASE("virtual ranks on one device match float64 with portable kernels") {
           INFO(mask << " " << strategy << " " << layout << " P=" << world_size);
           const std::int64_t padding = world_size == 2 ? 8 : 0;
           require_right(
-              run_sharded(problem_of(mask, Dtype::fp16), {layout, strategy, true}, world_size, portable, padding, 2)
+              run_sharded(two_sequences(mask, Dtype::fp16), {layout, strategy, true}, world_size, portable, padding, 2)
                   .verification,
               Dtype::fp16);
         }
@@ -89,7 +84,7 @@ TEST_CASE("every storage type and head_dim runs on the device") {
     for (int head_dim : {32, 72, 128, 256}) {
       INFO(to_string(dtype) << " head_dim " << head_dim);
       require_right(
-          run_sharded(problem_of("causal", dtype, head_dim), {"zigzag", "ring", true}, 4, on_device()).verification,
+          run_sharded(two_sequences("causal", dtype, head_dim), {"zigzag", "ring", true}, 4, on_device()).verification,
           dtype);
     }
   }
@@ -97,7 +92,7 @@ TEST_CASE("every storage type and head_dim runs on the device") {
 
 TEST_CASE("rows of the caller's tensors may lie apart") {
   require_right(
-      run_sharded(problem_of("causal", Dtype::bf16), {"zigzag", "ring", true}, 3, on_device(), 8).verification,
+      run_sharded(two_sequences("causal", Dtype::bf16), {"zigzag", "ring", true}, 3, on_device(), 8).verification,
       Dtype::bf16);
 }
 
@@ -108,9 +103,10 @@ TEST_CASE("a ring that takes blocks together matches float64, and gives the same
         for (std::int64_t keys : {200, 1000}) {
           INFO(mask << " " << layout << " P=" << world_size << " keys=" << keys);
           const PlanOptions plan{layout, ring_with(keys, keys), true};
-          const Sharded once = run_sharded(problem_of(mask, Dtype::bf16), plan, world_size, on_device());
+          const Sharded once = run_sharded(two_sequences(mask, Dtype::bf16), plan, world_size, on_device());
           require_right(once.verification, Dtype::bf16);
-          REQUIRE(run_sharded(problem_of(mask, Dtype::bf16), plan, world_size, on_device(), 0, 2).bytes == once.bytes);
+          REQUIRE(run_sharded(two_sequences(mask, Dtype::bf16), plan, world_size, on_device(), 0, 2).bytes ==
+                  once.bytes);
         }
       }
     }
@@ -118,7 +114,7 @@ TEST_CASE("a ring that takes blocks together matches float64, and gives the same
 }
 
 TEST_CASE("the same schedule gives the same bits every run, and again on the same tensors") {
-  const AttentionProblem problem = problem_of("causal", Dtype::bf16, 128);
+  const AttentionProblem problem = two_sequences("causal", Dtype::bf16, 128);
   const Sharded once = run_sharded(problem, {"zigzag", "ring", true}, 4, on_device());
   require_right(once.verification, Dtype::bf16);
   for (int runs : {1, 3}) {
@@ -133,7 +129,7 @@ TEST_CASE("a margin of multiprocessors changes no bit") {
   for (Dtype dtype : {Dtype::fp32, Dtype::bf16, Dtype::fp16}) {
     for (int world_size : {1, 4}) {
       INFO(to_string(dtype) << " P=" << world_size);
-      const AttentionProblem problem = problem_of("causal", dtype, 128);
+      const AttentionProblem problem = two_sequences("causal", dtype, 128);
       const Sharded whole = run_sharded(problem, {"zigzag", "ring", true}, world_size, on_device());
       const Sharded part = run_sharded(problem, {"zigzag", "ring", true}, world_size, with_margin, 0, 2);
       require_right(part.verification, dtype);
@@ -147,7 +143,7 @@ TEST_CASE("portable kernels run where they are asked for") {
   portable.portable_kernels = true;
   const PlanOptions forward = {"zigzag", "ring", false};
   for (Dtype dtype : {Dtype::fp32, Dtype::bf16, Dtype::fp16}) {
-    const AttentionProblem problem = problem_of("causal", dtype, 128);
+    const AttentionProblem problem = two_sequences("causal", dtype, 128);
     require_right(run_sharded(problem, {"zigzag", "ring", true}, 3, portable).verification, dtype);
     run_in_process(1, {.timeout_seconds = 60}, [&](World& world) {
       const Plan plan = make_plan(problem, world.topology(), forward);
@@ -165,16 +161,16 @@ TEST_CASE("a margin that leaves no multiprocessor is refused") {
   const PlanOptions forward = {"zigzag", "ring", false};
   const int all = cuda_devices().at(0).multiprocessors;
   options.sm_margin = all;
-  REQUIRE_THROWS_WITH(run_sharded(problem_of("causal", Dtype::bf16), forward, 2, options),
+  REQUIRE_THROWS_WITH(run_sharded(two_sequences("causal", Dtype::bf16), forward, 2, options),
                       ContainsSubstring(concat("leaves none of the ", all, " multiprocessors")));
   options.sm_margin = -1;
-  REQUIRE_THROWS_WITH(run_sharded(problem_of("causal", Dtype::bf16), forward, 1, options),
+  REQUIRE_THROWS_WITH(run_sharded(two_sequences("causal", Dtype::bf16), forward, 1, options),
                       ContainsSubstring("margin of -1"));
   options.sm_margin = all - 1;
-  REQUIRE(run_sharded(problem_of("causal", Dtype::bf16), forward, 1, options).verification.wrong == 0);
+  REQUIRE(run_sharded(two_sequences("causal", Dtype::bf16), forward, 1, options).verification.wrong == 0);
 }
 
 TEST_CASE("what a device's kernels do not take is refused by name") {
-  AttentionProblem odd = problem_of("causal", Dtype::bf16, 68);
+  AttentionProblem odd = two_sequences("causal", Dtype::bf16, 68);
   REQUIRE_THROWS_WITH(run_sharded(odd, {"zigzag", "ring", false}, 2, on_device()), ContainsSubstring("head_dim"));
 }

@@ -7,7 +7,8 @@
 
 #include "core/float_formats.hpp"
 #include "support/catch.hpp"
-#include "world/sharded.hpp"
+#include "support/problem.hpp"
+#include "world/tensors.hpp"
 
 using namespace orrery;
 using namespace orrery::test;
@@ -49,38 +50,23 @@ Both verify_both(const AttentionProblem& problem, const std::string& layout, int
   Both both;
   const Plan plan = make_plan(problem, Topology::single_node(world_size), {layout, "ring", backward});
   run_in_process(world_size, {.timeout_seconds = 60}, [&](World& world) {
-    const auto spans = plan.layout.shard(world.rank());
-    const std::int64_t tokens = plan.layout.tokens(world.rank());
-    const auto wide = [&](int heads) {
-      return OwnedTensor(problem.dtype, problem.batch, tokens, heads, problem.head_dim, padding);
-    };
-    OwnedTensor q = wide(problem.heads), k = wide(problem.kv_heads), v = wide(problem.kv_heads),
-                grad_out = wide(problem.heads), out = wide(problem.heads), dq = wide(problem.heads),
-                dk = wide(problem.kv_heads), dv = wide(problem.kv_heads),
-                lse(Dtype::fp32, problem.batch, tokens, problem.heads, 1, padding);
-    generate(q.view(), Generated::query, 1, spans);
-    generate(k.view(), Generated::key, 1, spans);
-    generate(v.view(), Generated::value, 1, spans);
-    generate(grad_out.view(), Generated::grad_out, 1, spans);
+    Tensors t(plan, world.rank(), 1, padding);
     if (spoiled == Result::value && world.rank() == world_size - 1) {
       for (std::int64_t c = 0; c < static_cast<std::int64_t>(size_of(problem.dtype)); ++c)
-        v.view().at(0, 0, 0)[c] = std::byte{0xff};
+        t.v.view().at(0, 0, 0)[c] = std::byte{0xff};
     }
-    const AttentionTensors on_host{q.view(),        k.view(),  v.view(),  out.view(), lse.view(),
-                                   grad_out.view(), dq.view(), dk.view(), dv.view()};
+    const AttentionTensors on_host = t.views();
     Attention attention(world, plan);
     const DeviceMemory workspace({}, attention.workspace_bytes(), "a test");
     attention.bind(on_host, {workspace.data(), workspace.size()});
     attention.forward();
     if (backward) attention.backward();
 
-    OwnedTensor* const results[] = {nullptr, &out, &lse, &dq, &dk, &dv};
+    OwnedTensor* const results[] = {nullptr, &t.out, &t.lse, &t.dq, &t.dk, &t.dv};
     if (spoiled != Result::none && spoiled != Result::value && world.rank() == world_size - 1) {
       spoil(results[static_cast<int>(spoiled)]->view(), 0);
     }
-    const AttentionTensors on_device{q.on(kDevice),   k.on(kDevice),   v.on(kDevice),
-                                     out.on(kDevice), lse.on(kDevice), grad_out.on(kDevice),
-                                     dq.on(kDevice),  dk.on(kDevice),  dv.on(kDevice)};
+    const AttentionTensors on_device = t.on(kDevice);
     const Verification host = verify(world, plan, on_host, backward, mode, 5);
     const Verification device = verify(world, plan, on_device, backward, mode, 5, kDevice);
     if (world.rank() == 0) both = {host, device};
@@ -110,15 +96,9 @@ void require_alike(const Both& both) {
   }
 }
 
-AttentionProblem problem_of(const std::string& mask, Dtype dtype, std::int64_t seq_len, int head_dim) {
-  AttentionProblem problem;
+AttentionProblem two_sequences(const std::string& mask, Dtype dtype, std::int64_t seq_len, int head_dim) {
+  AttentionProblem problem = problem_of(mask, seq_len, {6, 2, head_dim}, dtype);
   problem.batch = 2;
-  problem.seq_len = seq_len;
-  problem.heads = 6;
-  problem.kv_heads = 2;
-  problem.head_dim = head_dim;
-  problem.dtype = dtype;
-  problem.mask = Mask::parse(mask, seq_len);
   return problem;
 }
 
@@ -136,7 +116,8 @@ TEST_CASE("a device verifies as the host does, for every mask and layout") {
     for (const char* layout : {"contiguous", "zigzag", "striped:4", "striped"}) {
       for (const int world_size : {1, 3}) {
         INFO(mask << " " << layout << " P=" << world_size);
-        const Both both = verify_both(problem_of(mask, Dtype::fp32, 148, 24), layout, world_size, VerifyMode::full, 0);
+        const Both both =
+            verify_both(two_sequences(mask, Dtype::fp32, 148, 24), layout, world_size, VerifyMode::full, 0);
         REQUIRE(both.device.wrong == 0);
         require_alike(both);
       }
@@ -149,7 +130,7 @@ TEST_CASE("a device verifies samples, dtypes, strides and widths") {
     for (const int head_dim : {1, 40, 64, 128, 200, 256}) {
       for (const std::int64_t padding : {0, 3}) {
         INFO(to_string(dtype) << " d" << head_dim << " padding " << padding);
-        const Both both = verify_both(problem_of("causal+window:700+sinks:5", dtype, 1500, head_dim), "zigzag", 2,
+        const Both both = verify_both(two_sequences("causal+window:700+sinks:5", dtype, 1500, head_dim), "zigzag", 2,
                                       VerifyMode::sample, padding);
         REQUIRE(both.device.wrong == 0);
         require_alike(both);
@@ -159,13 +140,13 @@ TEST_CASE("a device verifies samples, dtypes, strides and widths") {
 }
 
 TEST_CASE("a device verifies without backward, and ranks without tokens") {
-  require_alike(verify_both(problem_of("causal", Dtype::bf16, 300, 64), "zigzag", 2, VerifyMode::sample, 0, false));
-  require_alike(verify_both(problem_of("causal", Dtype::fp32, 3, 16), "contiguous", 5, VerifyMode::full, 0));
-  require_alike(verify_both(problem_of("full", Dtype::fp32, 0, 16), "contiguous", 2, VerifyMode::full, 0));
+  require_alike(verify_both(two_sequences("causal", Dtype::bf16, 300, 64), "zigzag", 2, VerifyMode::sample, 0, false));
+  require_alike(verify_both(two_sequences("causal", Dtype::fp32, 3, 16), "contiguous", 5, VerifyMode::full, 0));
+  require_alike(verify_both(two_sequences("full", Dtype::fp32, 0, 16), "contiguous", 2, VerifyMode::full, 0));
 }
 
 TEST_CASE("a device sets the same rows apart as the host, where a NaN of the inputs reaches them") {
-  const Both both = verify_both(problem_of("causal+documents:40,56", Dtype::bf16, 96, 32), "contiguous", 3,
+  const Both both = verify_both(two_sequences("causal+documents:40,56", Dtype::bf16, 96, 32), "contiguous", 3,
                                 VerifyMode::full, 0, true, Result::value);
   REQUIRE(both.device.nonfinite == 3 * 32 + 56);  // the queries of three heads behind position 64; the keys they see
   REQUIRE(both.device.right());
@@ -179,7 +160,7 @@ TEST_CASE("a planted error is found on a device, in every result") {
     for (const Dtype dtype : {Dtype::fp32, Dtype::bf16}) {
       for (const VerifyMode mode : {VerifyMode::full, VerifyMode::sample}) {
         INFO(name << " " << to_string(dtype) << " " << to_string(mode));
-        const AttentionProblem problem = problem_of("causal+window:30", dtype, 96, 32);
+        const AttentionProblem problem = two_sequences("causal+window:30", dtype, 96, 32);
         const Both both = verify_both(problem, "contiguous", 3, mode, 0, true, result);
         REQUIRE(both.device.wrong > 0);
         REQUIRE(both.device.wrong == both.host.wrong);
