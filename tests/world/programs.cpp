@@ -126,6 +126,35 @@ TEST_CASE("a fused program gives the bits of the program that it was made from")
   }
 }
 
+TEST_CASE("attends by masks of the program's own give the attention of the problem's mask, in both passes") {
+  const AttentionProblem problem = problem_of("causal", 71, {4, 2, 8});
+  const Plan plan = make_plan(problem, Topology::single_node(1), {"contiguous", "ring", true});
+  run_in_process(1, {.timeout_seconds = 60}, [&](World& world) {
+    const auto tensor = [&](int heads, std::int64_t width) { return OwnedTensor(Dtype::fp32, 1, 71, heads, width, 0); };
+    const OwnedTensor q = tensor(4, 8), k = tensor(2, 8), v = tensor(2, 8), out = tensor(4, 8), lse = tensor(4, 1);
+    const OwnedTensor grad_out = tensor(4, 8), dq = tensor(4, 8), dk = tensor(2, 8), dv = tensor(2, 8);
+    generate(q.view(), Generated::query, 7, plan.layout.shard(0));
+    generate(k.view(), Generated::key, 7, plan.layout.shard(0));
+    generate(v.view(), Generated::value, 7, plan.layout.shard(0));
+    generate(grad_out.view(), Generated::grad_out, 7, plan.layout.shard(0));
+    for (Pass pass : {Pass::forward, Pass::backward}) {
+      run_program(world, problem, by_two_masks(problem, 30, "causal+documents:30,41", pass),
+                  {{"query", {q.view()}},
+                   {"key_value", {k.view(), v.view()}},
+                   {"grad_output", {grad_out.view()}},
+                   {"output", {out.view(), lse.view()}},
+                   {"grad_query", {dq.view()}},
+                   {"grad_key_value", {dk.view(), dv.view()}}});
+    }
+    const AttentionTensors tensors{q.view(),        k.view(),  v.view(),  out.view(), lse.view(),
+                                   grad_out.view(), dq.view(), dk.view(), dv.view()};
+    const Verification result = verify(world, plan, tensors, true, VerifyMode::full);
+    INFO(result.worst);
+    REQUIRE(result.wrong == 0);
+    REQUIRE(result.dk_rel_l2 < 1e-5);
+  });
+}
+
 TEST_CASE("where the checker finds a deadlock, the host backend runs into its deadline") {
   const AttentionProblem problem = problem_of("full", 24, {4, 2, 8});
   const Layout layout = Layout::make("contiguous", problem.mask, 2);
