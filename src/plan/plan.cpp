@@ -123,6 +123,7 @@ std::vector<Port> Plan::ports(int rank) const {
   std::vector<RankProgram> made{program(rank, Pass::forward)};
   if (options.backward) made.push_back(program(rank, Pass::backward));
   std::vector<const RankProgram*> programs;
+  programs.reserve(made.size());
   for (const RankProgram& one : made) programs.push_back(&one);
   return orrery::ports(problem, programs);
 }

@@ -73,14 +73,14 @@ void HostBackend::issue(int step) {
     return;
   }
   for (int earlier : dependencies_.of(step)) {
-    if (exchange_of_step_[static_cast<std::size_t>(earlier)] >= 0) wait(earlier);
+    if (exchange_of_step_[static_cast<std::size_t>(earlier)] >= 0) await(earlier);
   }
   times_[index].began = now() - run_began_;
   std::visit([&](const auto& s) { run(s); }, program_.steps[index]);
   times_[index].ended = now() - run_began_;
 }
 
-void HostBackend::wait(int exchange_step) {
+void HostBackend::await(int exchange_step) {
   const auto index = static_cast<std::size_t>(exchange_step);
   try {
     session_->wait(exchange_of_step_[index], timeout_seconds_);
@@ -92,7 +92,7 @@ void HostBackend::wait(int exchange_step) {
 void HostBackend::end_run() {
   for (std::size_t i = 0; i < exchange_of_step_.size(); ++i) {
     if (exchange_of_step_[i] < 0) continue;
-    wait(static_cast<int>(i));
+    await(static_cast<int>(i));
     const ExchangeTimes t = session_->times(exchange_of_step_[i]);
     times_[i].began = t.began - run_began_;
     times_[i].ended = t.ended - run_began_;

@@ -35,7 +35,7 @@ class HostBackend final : public MemoryBackend {
   StepTimes times(int step) const override;
 
  private:
-  void wait(int exchange_step);
+  void await(int exchange_step);
   void run(const Exchange&) {}
   void run(const Attend& s);
   void run(const AttendBackward& s);
