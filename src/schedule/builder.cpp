@@ -26,6 +26,8 @@ int ProgramBuilder::buffer(Buffer buffer) {
 }
 
 Slice ProgramBuilder::all(int buffer) const {
+  ORRERY_CHECK(buffer >= 0 && buffer < static_cast<int>(program_.buffers.size()), to_string(program_.pass), " of rank ",
+               program_.rank, ": no buffer ", buffer, " was made");
   const Buffer& b = program_.buffers.at(static_cast<std::size_t>(buffer));
   return {buffer, 0, b.tokens, 0, b.heads};
 }
@@ -61,6 +63,11 @@ void ProgramBuilder::apply(Operation operation, std::initializer_list<Slice> ope
   ORRERY_CHECK(operands.size() <= kMostOperands, operands.size(), " operands of ", to_string(operation));
   Apply apply{operation};
   std::copy(operands.begin(), operands.end(), apply.operands);
+  const auto rows = row_of(operation).operands();
+  for (std::size_t i = 0; i < rows.size(); ++i) {
+    ORRERY_CHECK(rows[i].optional || apply.operands[i].given(), to_string(operation), " without its operand `",
+                 rows[i].name, "`");
+  }
   add(apply);
 }
 

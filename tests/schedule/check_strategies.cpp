@@ -4,6 +4,7 @@
 #include <vector>
 
 #include "orrery/check.hpp"
+#include "support/cases.hpp"
 #include "support/catch.hpp"
 #include "support/strategies.hpp"
 
@@ -49,10 +50,12 @@ std::string prove(const std::string& mask, const std::string& layout, const std:
 }  // namespace
 
 TEST_CASE("every strategy, layout, mask and world size is proved") {
+  test::Cases cases;
   for (const std::string& strategy : test::strategy_texts()) {
     for (const char* layout : {"contiguous", "zigzag", "striped", "striped:3"}) {
       for (const std::string& mask : kMasks) {
         for (int world_size : {1, 2, 3, 4, 5, 6, 7, 8, 9, 12, 16}) {
+          if (!cases.runs_next()) continue;
           INFO(strategy << " " << layout << " " << mask << " P=" << world_size);
           REQUIRE(prove(mask, layout, strategy, world_size) == "");
         }
@@ -62,12 +65,14 @@ TEST_CASE("every strategy, layout, mask and world size is proved") {
 }
 
 TEST_CASE("rings that take blocks together are proved") {
+  test::Cases cases;
   for (const char* layout : {"contiguous", "zigzag", "striped", "striped:3"}) {
     for (const std::string& mask : kMasks) {
       for (int world_size : {2, 3, 4, 5, 6, 7, 8, 9, 12, 16}) {
         for (const auto& [forward, backward] :
              {std::pair(10, 10), std::pair(20, 20), std::pair(1000, 1000), std::pair(1000, 0), std::pair(0, 1000)}) {
           for (bool keep : {true, false}) {
+            if (!cases.runs_next()) continue;
             const std::string strategy = test::ring_with(forward, backward, keep);
             INFO(strategy << " " << layout << " " << mask << " P=" << world_size);
             REQUIRE(prove(mask, layout, strategy, world_size) == "");
