@@ -16,8 +16,8 @@ import tempfile
 
 PAGE = "docs/add-a-step.md"
 MOST_FILES = 5
-PLACED = re.compile(r"^In `([\w./-]+)`, (after|before|in place of) `([^\n]+)`:\n\n```cpp\n(.*?)^```$", re.MULTILINE | re.DOTALL)
-NEW = re.compile(r"^A new file, \*\*([\w./-]+)\*\*:\n\n```cpp\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+PLACED = re.compile(r"^Put this into `([\w./-]+)`, (after|before|in place of) `([^\n]+)`\.\n\n```cpp\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+NEW = re.compile(r"^A new file, \*\*([\w./-]+)\*\*\.\n\n```cpp\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 # What a program is built, proved and computed with; none of it needs a library but Highway and Catch2.
 SOURCES = ["src/core/*.cpp", "src/problem/*.cpp", "src/schedule/*.cpp", "src/strategy/*.cpp", "src/plan/*.cpp", "src/executor/*.cpp",
            "src/backend/coverage/*.cpp", "src/kernels/host/rowwise.cpp", "tests/operations/*.cpp", "tests/support/catch_main.cpp"]
