@@ -3,17 +3,13 @@
 // links carry is not among them: that is the topology's (topology.hpp).
 #pragma once
 
-#include <algorithm>
 #include <cstdint>
-
-#include "orrery/tensor.hpp"
 
 namespace orrery {
 
 struct Costs {
-  // What attention kernels compute on one device, in operations a second, by the dtype of the tensors.
-  double fp32_flops_per_second = 0, bf16_flops_per_second = 0, fp16_flops_per_second = 0;
-  double step_seconds = 0;  // of the host, to issue a step
+  // What attention kernels compute on one device, in operations a second, of the dtype that is computed fastest.
+  double flops_per_second = 0;
   // A step with so many keys hides its edges: kernels forget that they fetch and put back the state of their rows.
   std::int64_t filling_keys = 0;
   // Fetching a row of keys takes as long as computing so many pairs of query and key. Links and kernels, of clusters as
@@ -26,15 +22,6 @@ struct Costs {
   static Costs cuda();
   static Costs cpu();
 
-  double flops_per_second(Dtype dtype) const {
-    return dtype == Dtype::fp32   ? fp32_flops_per_second
-           : dtype == Dtype::bf16 ? bf16_flops_per_second
-                                  : fp16_flops_per_second;
-  }
-  // Of the dtype that is computed fastest.
-  double most_flops_per_second() const {
-    return std::max({fp32_flops_per_second, bf16_flops_per_second, fp16_flops_per_second});
-  }
   // Throws ErrorCode::invalid: a figure that is not finite, or not above 0.
   void validate() const;
 

@@ -133,7 +133,7 @@ std::string Plan::text() const {
   const double inside = topology.inside_node.bytes_per_second, between = topology.between_nodes.bytes_per_second;
   const std::string links = inside > 0 || between > 0
                                 ? concat(" inside_node=", whole(inside), " between_nodes=", whole(between),
-                                         " flops_per_second=", whole(costs.most_flops_per_second()))
+                                         " flops_per_second=", whole(costs.flops_per_second))
                                 : "";
   return concat(problem.text(), " world_size=", topology.world_size, " layout=", layout.text(),
                 " strategy=", strategy_text(), " backward=", options.backward ? 1 : 0, links);

@@ -35,7 +35,7 @@ std::int64_t arrivals(const Placement& placement, const Group& group) {
   if (!(rate > 0)) return kArrivals;
   const auto tokens = static_cast<double>(most_tokens(placement.layout, group));
   const double elements_per_second = rate / static_cast<double>(size_of(problem.dtype));
-  const double arriving = problem.group() * tokens * elements_per_second / placement.costs.most_flops_per_second();
+  const double arriving = problem.group() * tokens * elements_per_second / placement.costs.flops_per_second;
   return static_cast<std::int64_t>(std::clamp<double>(arriving, 1, group.size()));
 }
 

@@ -110,6 +110,6 @@ TEST_CASE("costs are what layouts and options are chosen by") {
   CHECK(make_plan(uneven, linked(4, 3e11), {}, costs).layout.text() == "zigzag");
   costs.pairs_per_row = 1'000'000;
   CHECK(make_plan(uneven, linked(4, 3e11), {}, costs).layout.text() == "contiguous");
-  costs.bf16_flops_per_second = 0;
-  CHECK_THROWS_WITH(make_plan(causal(), linked(4, 3e11), {}, costs), ContainsSubstring("bf16_flops_per_second is 0"));
+  costs.flops_per_second = 0;
+  CHECK_THROWS_WITH(make_plan(causal(), linked(4, 3e11), {}, costs), ContainsSubstring("flops_per_second is 0"));
 }
