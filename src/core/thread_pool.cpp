@@ -122,8 +122,12 @@ struct ThreadPool::Workers {
   }
 };
 
-ThreadPool::ThreadPool(int threads) : threads_(threads) {
+void ThreadPool::check(int threads) {
   if (threads < 1 || threads > 4096) refuse("a thread pool has 1 to 4096 threads, not ", threads);
+}
+
+ThreadPool::ThreadPool(int threads) : threads_(threads) {
+  check(threads);
   if (threads == 1) return;
   workers_ = std::make_unique<Workers>();
   workers_->threads.reserve(static_cast<std::size_t>(threads - 1));

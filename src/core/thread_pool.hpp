@@ -8,6 +8,8 @@ namespace orrery {
 
 class ThreadPool {
  public:
+  // Throws ErrorCode::invalid for a number of threads that no pool has.
+  static void check(int threads);
   // `threads` counts the calling thread: a pool of one starts no thread at all.
   explicit ThreadPool(int threads);
   ~ThreadPool();

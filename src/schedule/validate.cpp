@@ -30,6 +30,9 @@ class Validator {
     if (program_.lanes < 1) bad("states ", program_.lanes, " lanes");
     for (const Buffer& b : program_.buffers) {
       if (b.tokens < 0 || b.heads < 0) bad("buffer ", b.name, " has ", b.tokens, " tokens x ", b.heads, " heads");
+      if (b.space != RowSpace::sequence) {
+        bad("buffer ", b.name, " has rows of ", to_string(b.space), ", of which no step knows positions yet");
+      }
       if (b.width < 1) bad("buffer ", b.name, " has rows of width ", b.width);
       const bool callers = b.role == BufferRole::input || b.role == BufferRole::output;
       if (b.scan != Scan::own && (b.kind != BufferKind::scan || !callers)) {

@@ -63,6 +63,10 @@ TEST_CASE("each structural fault is named, with rank and step") {
   REQUIRE_THAT(e.fault(), ContainsSubstring("the group is 2"));
 
   e = {};
+  e.program.buffers[0].space = RowSpace::entries;
+  REQUIRE_THAT(e.fault(), ContainsSubstring("rows of entries"));
+
+  e = {};
   e.first<Exchange>().sends[0].peer = 2;
   REQUIRE_THAT(e.fault(), ContainsSubstring("no rank 2"));
 
