@@ -11,15 +11,12 @@ class Executor {
  public:
   Executor(const RankProgram& program, Backend& backend) : program_(program), backend_(backend) {}
 
-  // Issues the next step; false when none is left. Lets one thread interleave many ranks.
-  bool advance();
   // begin_run, every step, end_run; abandon_run when one throws.
   void run();
 
  private:
   const RankProgram& program_;
   Backend& backend_;
-  int next_ = 0;
 };
 
 }  // namespace orrery

@@ -3,6 +3,7 @@
 
 #include "orrery/attention.hpp"
 #include "orrery/check.hpp"
+#include "orrery/conformance.hpp"
 #include "orrery/costs.hpp"
 #include "orrery/env.hpp"
 #include "orrery/error.hpp"
@@ -23,6 +24,7 @@
 #include "orrery/tensor.hpp"
 #include "orrery/topology.hpp"
 #include "orrery/trace.hpp"
+#include "orrery/transport.hpp"
 #include "orrery/verify.hpp"
 #include "orrery/version.hpp"
 #include "orrery/world.hpp"

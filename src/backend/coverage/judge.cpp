@@ -5,6 +5,7 @@
 #include <optional>
 
 #include "orrery/error.hpp"
+#include "problem/row_index.hpp"
 
 namespace orrery::coverage {
 namespace {
@@ -29,11 +30,8 @@ std::int64_t common_pairs(const Mask& a, const Mask& b, const std::vector<Span>&
   std::int64_t count = 0;
   const auto count_keys = [&](Range one, Range other) {
     const Range both{std::max(one.begin, other.begin), std::min(one.end, other.end)};
-    const auto before = [](const Span& span, std::int64_t position) {
-      return std::clamp<std::int64_t>((position - span.begin + span.stride - 1) / span.stride, 0, span.count);
-    };
     if (both.empty()) return;
-    for (const Span& span : keys) count += before(span, both.end) - before(span, both.begin);
+    for (const Span& span : keys) count += tokens_before(span, both.end) - tokens_before(span, both.begin);
   };
   for (const Span& span : queries) {
     for (std::int64_t i = 0; i < span.count; ++i) {
