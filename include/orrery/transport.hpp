@@ -12,7 +12,6 @@
 // throws: ErrorCode::peer, with the rank, for what befell a peer. The world is then good for nothing but closing.
 #pragma once
 
-#include <array>
 #include <cstddef>
 #include <cstdint>
 #include <memory>
@@ -22,21 +21,10 @@
 #include <vector>
 
 #include "orrery/error.hpp"
+#include "orrery/region.hpp"
 #include "orrery/world.hpp"
 
 namespace orrery {
-
-// Memory to send from or receive into: counts[0] x counts[1] x counts[2] runs of `run_bytes`, strides in bytes. Sender
-// and receiver agree on the total, not on the shape.
-struct Region {
-  std::byte* data = nullptr;
-  std::array<std::int64_t, 3> counts = {1, 1, 1};
-  std::array<std::int64_t, 3> strides = {0, 0, 0};
-  std::int64_t run_bytes = 0;
-
-  std::int64_t bytes() const { return counts[0] * counts[1] * counts[2] * run_bytes; }
-  bool contiguous() const { return counts[0] * counts[1] * counts[2] == 1; }
-};
 
 // The lanes of programs are numbered from 0, and few. Two below them are Orrery's own.
 constexpr int kOwnLanes = 2, kRecordsLane = -1, kRunNamesLane = -2;
@@ -45,7 +33,7 @@ struct TransportMessage {
   int lane = 0;  // from -kOwnLanes up
   int peer = 0;  // never the rank itself
   bool receive = false;
-  Region region;  // may hold no bytes; such a message moves like any other
+  Region region;  // may hold no bytes; such a message moves like any other. Both ends agree on the total, not the shape
 };
 
 // Messages that were prepared together, by their number: those of one pass of a plan, say, posted run after run. At any

@@ -51,29 +51,6 @@ void check_message(const Message& message, int rank, int world_size) {
 
 }  // namespace
 
-Region simplified(const Region& region) {
-  Region simple{.data = region.data, .run_bytes = region.run_bytes};
-  if (region.bytes() == 0) {
-    simple.run_bytes = 0;
-    return simple;
-  }
-  int outermost = 3;  // the loops kept so far are [outermost, 3)
-  for (int loop = 2; loop >= 0; --loop) {
-    const std::int64_t count = region.counts[loop], stride = region.strides[loop];
-    if (count == 1) continue;
-    if (outermost == 3 && stride == simple.run_bytes) {
-      simple.run_bytes *= count;
-    } else if (outermost < 3 && stride == simple.counts[outermost] * simple.strides[outermost]) {
-      simple.counts[outermost] *= count;
-    } else {
-      --outermost;
-      simple.counts[outermost] = count;
-      simple.strides[outermost] = stride;
-    }
-  }
-  return simple;
-}
-
 void copy_region(const Region& to, const Region& from) {
   ORRERY_CHECK(to.bytes() == from.bytes(), to.bytes(), " and ", from.bytes(), " bytes");
   RunWalk write(to), read(from);

@@ -1,14 +1,11 @@
-// Arithmetic on regions. A region lists its bytes in one order, counts[0] outermost and the run innermost; a message is
-// those bytes in that order, so a sender and a receiver of different shapes still agree on what each byte is.
+// Regions as messages. A message is the bytes of a region in their order, so a sender and a receiver of different
+// shapes still agree on what each byte is.
 #pragma once
 
+#include "core/region.hpp"
 #include "link/link.hpp"
 
 namespace orrery {
-
-// The same bytes in the same order with the fewest loops: loops of one are dropped and loops that continue where the
-// inner one ends are merged. What remains stands at the inner end; a region of no bytes becomes one run of none.
-Region simplified(const Region& region);
 
 // Copies from.bytes() bytes, which must be to.bytes().
 void copy_region(const Region& to, const Region& from);

@@ -49,9 +49,7 @@ class DeviceBytes {
 
 // Puts a copy of all bytes on the stream.
 inline void device_copy(DeviceBytes& into, const DeviceBytes& from, device::StreamHandle stream) {
-  const Region to = into.whole(), of = from.whole();
-  kernels::cuda::copy_region({to.data, to.counts, to.strides, to.run_bytes},
-                             {of.data, of.counts, of.strides, of.run_bytes}, stream);
+  kernels::cuda::copy_region(into.whole(), from.whole(), stream);
 }
 
 // The stream stands for computation: an exchange starts behind what is on it, and it waits for what is joined.

@@ -42,7 +42,7 @@ ROOMS = {
 
 # Public headers, by the room whose names they declare.
 HEADERS = {
-    "core": ["error", "file", "operations", "tensor", "version"],
+    "core": ["error", "file", "operations", "region", "tensor", "version"],
     "device": ["device"],
     "problem": ["mask", "problem", "layout", "topology", "costs"],
     "schedule": ["ports", "schedule"],

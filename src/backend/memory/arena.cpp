@@ -3,7 +3,9 @@
 #include <algorithm>
 #include <map>
 #include <string>
+#include <utility>
 
+#include "core/region.hpp"
 #include "orrery/error.hpp"
 
 namespace orrery {
@@ -66,30 +68,13 @@ TensorView rows(const TensorView& tensor, const Slice& slice) {
 }
 
 Region region(const TensorView& rows, RowOrder order) {
-  struct Dimension {
-    std::int64_t count, stride;
-  };
-  const auto item = static_cast<std::int64_t>(size_of(rows.dtype));
+  Region region = region_of(rows);
   // The two ends of a transfer may differ in strides, but not in this order.
-  const Dimension tokens{rows.tokens, rows.token_stride * item}, heads{rows.heads, rows.head_stride * item};
-  const bool by_token = order == RowOrder::by_token;
-  const Dimension dims[3] = {
-      by_token ? heads : tokens, by_token ? tokens : heads, {rows.batch, rows.batch_stride * item}};
-  Region region;
-  region.data = static_cast<std::byte*>(rows.data);
-  region.run_bytes = rows.width * item;
-  std::size_t used = 0;  // dimensions that could not be joined to the run
-  for (const Dimension& d : dims) {
-    if (d.count == 1) continue;
-    if (used == 0 && d.stride == region.run_bytes) {
-      region.run_bytes *= d.count;
-    } else {
-      region.counts[2 - used] = d.count;
-      region.strides[2 - used] = d.stride;
-      ++used;
-    }
+  if (order == RowOrder::by_head) {
+    std::swap(region.counts[1], region.counts[2]);
+    std::swap(region.strides[1], region.strides[2]);
   }
-  return region;
+  return simplified(region);
 }
 
 }  // namespace orrery

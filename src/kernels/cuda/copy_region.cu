@@ -1,5 +1,6 @@
 #include <algorithm>
 
+#include "core/region.hpp"
 #include "device/check.hpp"
 #include "kernels/cuda/common/runs.cuh"
 #include "kernels/cuda/copy_region.hpp"
@@ -28,7 +29,7 @@ __global__ void __launch_bounds__(kThreads) copy_units(Walk into, Walk from, std
 }
 
 template <typename Unit>
-void launch(const Runs& into, const Runs& from, device::StreamHandle stream) {
+void launch(const Region& into, const Region& from, device::StreamHandle stream) {
   constexpr int kUnitBytes = sizeof(Unit), kUnitsPerBlock = kThreads * kUnitsPerThread;
   const std::int64_t units = into.bytes() / kUnitBytes;
   const auto blocks = static_cast<unsigned>((units + kUnitsPerBlock - 1) / kUnitsPerBlock);
@@ -38,10 +39,10 @@ void launch(const Runs& into, const Runs& from, device::StreamHandle stream) {
 
 }  // namespace
 
-void copy_region(const Runs& into, const Runs& from, device::StreamHandle stream) {
+void copy_region(const Region& into, const Region& from, device::StreamHandle stream) {
   ORRERY_CHECK(into.bytes() == from.bytes(), into.bytes(), " bytes from ", from.bytes());
   if (into.bytes() == 0) return;
-  const Runs to = joined(into), of = joined(from);
+  const Region to = simplified(into), of = simplified(from);
   if (to.contiguous() && of.contiguous()) {
     ORRERY_CUDA_CHECK(
         cudaMemcpyAsync(to.data, of.data, static_cast<std::size_t>(to.run_bytes), cudaMemcpyDeviceToDevice, stream));

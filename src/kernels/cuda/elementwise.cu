@@ -2,9 +2,11 @@
 // All are bound by memory; four floats, 16 bytes, are one access where pointers and strides allow.
 #include <algorithm>
 
+#include "core/region.hpp"
 #include "device/check.hpp"
 #include "kernels/cuda/common/elements.cuh"
 #include "kernels/cuda/common/runs.cuh"
+#include "kernels/cuda/copy_region.hpp"
 #include "kernels/cuda/shapes.hpp"
 #include "kernels/rowwise.hpp"
 
@@ -40,7 +42,7 @@ struct Fill {
   Fill() = default;
   Fill(const TensorView& into, std::uint32_t fill_word) : word(fill_word) {
     if (into.elements() == 0) return;
-    const Runs runs = joined(runs_of(into));
+    const Region runs = simplified(region_of(into));
     const int unit_bytes = widest_unit(runs);
     walk = Walk(runs, unit_bytes);
     units = runs.bytes() / unit_bytes;
@@ -125,7 +127,7 @@ __global__ void __launch_bounds__(kThreads)
 }
 
 // Whether `count` elements of the runs can be taken together, in accesses of up to 16 bytes.
-bool together(const Runs& runs, std::size_t element_bytes, int count) {
+bool together(const Region& runs, std::size_t element_bytes, int count) {
   const int bytes = count * static_cast<int>(element_bytes);
   return widest_unit(runs) >= std::min(bytes, 16) && runs.run_bytes % bytes == 0;
 }
@@ -152,7 +154,7 @@ void add(const TensorView& into, const TensorView& from, device::StreamHandle st
   check_same_shape(into, from);
   check_fp32({into, from});
   if (into.elements() == 0) return;
-  const Runs to = joined(runs_of(into)), of = joined(runs_of(from));
+  const Region to = simplified(region_of(into)), of = simplified(region_of(from));
   const int count = together(to, sizeof(float), kTogether) && together(of, sizeof(float), kTogether) ? kTogether : 1;
   const int unit_bytes = count * static_cast<int>(sizeof(float));
   const auto kernel = count == kTogether ? add_units<kTogether> : add_units<1>;
@@ -163,9 +165,9 @@ void add(const TensorView& into, const TensorView& from, device::StreamHandle st
 
 void copy(const TensorView& into, const TensorView& from, device::StreamHandle stream) {
   check_same_shape(into, from);
-  if (into.dtype == from.dtype) return copy_region(runs_of(into), runs_of(from), stream);
+  if (into.dtype == from.dtype) return copy_region(region_of(into), region_of(from), stream);
   if (into.elements() == 0) return;
-  const Runs to = joined(runs_of(into)), of = joined(runs_of(from));
+  const Region to = simplified(region_of(into)), of = simplified(region_of(from));
   const std::size_t to_bytes = size_of(into.dtype), of_bytes = size_of(from.dtype);
   constexpr int kWide = 2 * kTogether;  // 16 bytes of 16-bit elements
   const auto allowed = [&](int count) { return together(to, to_bytes, count) && together(of, of_bytes, count); };

@@ -25,10 +25,6 @@ using device::Stream;
 using device::StreamHandle;
 using device::Timing;
 
-kernels::cuda::Runs runs(const Region& region) {
-  return {region.data, region.counts, region.strides, region.run_bytes};
-}
-
 // Of an exchange, `began` says that its memory may be touched, and `ended` that all of it has moved, both ways; between
 // them lie, on the receiver's lane, the copies of what it receives.
 class DeviceSession final : public StreamSession, private Carrier {
@@ -123,7 +119,7 @@ class DeviceSession final : public StreamSession, private Carrier {
     const DeviceGuard guard(device_);
     const StreamHandle lane = exchanges_[receive.exchange].lane;
     device::wait(lane, of(send).exchanges_[send.exchange].began.handle());
-    kernels::cuda::copy_region(runs(receive.region), runs(send.region), lane);
+    kernels::cuda::copy_region(receive.region, send.region, lane);
     copied(receive)->record(lane);
     of(send).copied(send) = copied(receive);
   }

@@ -28,18 +28,10 @@ std::size_t pinned_bytes(const std::vector<LinkExchange>& exchanges) {
   return bytes;
 }
 
-Region on_host(std::byte* host, const Region& device) {
-  return {.data = host, .run_bytes = device.bytes()};
-}
-
-kernels::cuda::Runs runs(const Region& region) {
-  return {region.data, region.counts, region.strides, region.run_bytes};
-}
-
 // One side of it is pinned, which a kernel on the device reaches as well as its own memory.
 void copy(const Region& into, const Region& from, device::StreamHandle stream) {
   if (into.bytes() == 0) return;
-  if (!into.contiguous() || !from.contiguous()) return kernels::cuda::copy_region(runs(into), runs(from), stream);
+  if (!into.contiguous() || !from.contiguous()) return kernels::cuda::copy_region(into, from, stream);
   ORRERY_CUDA_CHECK(
       cudaMemcpyAsync(into.data, from.data, static_cast<std::size_t>(from.bytes()), cudaMemcpyDefault, stream));
 }
@@ -58,7 +50,7 @@ StagedTransfers::StagedTransfers(const StagingStreams& streams, Link& host_link,
     const auto add = [&](const std::vector<Message>& asked, std::vector<Copy>& copies, std::vector<Message>& messages) {
       for (const Message& message : asked) {
         copies.push_back({message.peer, simplified(message.region), place});
-        messages.push_back({message.peer, on_host(place, message.region)});
+        messages.push_back({message.peer, one_run(place, message.region.bytes())});
         place += pinned_bytes(message.region);
       }
     };
@@ -163,7 +155,7 @@ void StagedTransfers::go_down(Exchange& exchange) {
   device::wait(stream, exchange.ready);
   for (const int earlier : exchange.after) device::wait(stream, exchanges_[earlier].ended.handle());
   exchange.began.record(stream);
-  for (const Copy& send : exchange.sends) copy(on_host(send.host, send.device), send.device, stream);
+  for (const Copy& send : exchange.sends) copy(one_run(send.host, send.device.bytes()), send.device, stream);
   exchange.below.record(stream);
 }
 
@@ -178,7 +170,8 @@ void StagedTransfers::hand_over(int exchange) {
 void StagedTransfers::come_up(Exchange& exchange) {
   const device::DeviceGuard guard(streams_.device);
   const device::StreamHandle stream = streams_.up.handle();
-  for (const Copy& receive : exchange.receives) copy(receive.device, on_host(receive.host, receive.device), stream);
+  for (const Copy& receive : exchange.receives)
+    copy(receive.device, one_run(receive.host, receive.device.bytes()), stream);
   exchange.ended.record(stream);
   const std::lock_guard lock(mutex_);
   exchange.landed = true;

@@ -4,6 +4,7 @@
 #include <chrono>
 #include <thread>
 
+#include "core/alignment.hpp"
 #include "device/check.hpp"
 #include "kernels/cuda/copy_region.hpp"
 #include "link/deadline.hpp"
@@ -16,20 +17,11 @@ namespace {
 using device::EventHandle;
 using device::StreamHandle;
 
-constexpr std::size_t kAlignment = 256;  // of messages in the staging
 constexpr std::chrono::microseconds kPause(20);
 
 std::size_t packed_bytes(const Region& region) {
   if (simplified(region).contiguous()) return 0;
-  return (static_cast<std::size_t>(region.bytes()) + kAlignment - 1) / kAlignment * kAlignment;
-}
-
-kernels::cuda::Runs runs(const Region& region) {
-  return {region.data, region.counts, region.strides, region.run_bytes};
-}
-
-kernels::cuda::Runs in_one(std::byte* bytes, const Region& region) {
-  return {bytes, {1, 1, 1}, {0, 0, 0}, region.bytes()};
+  return aligned(static_cast<std::size_t>(region.bytes()), kDeviceAlignment);
 }
 
 }  // namespace
@@ -127,12 +119,12 @@ void StreamsSession::start(int exchange, EventHandle ready) {
   ORRERY_CUDA_CHECK(cudaStreamIsCapturing(stream, &capture));
   marks.began.record(stream);
   for (const Transfer& send : mine.sends) {
-    if (send.packed()) kernels::cuda::copy_region(in_one(send.wire, send.region), runs(send.region), stream);
+    if (send.packed()) kernels::cuda::copy_region(one_run(send.wire, send.region.bytes()), send.region, stream);
   }
   hand_over(exchange, capture != cudaStreamCaptureStatusNone);
   for (const Transfer& receive : mine.receives) {
     if (receive.packed())
-      kernels::cuda::copy_region(runs(receive.region), in_one(receive.wire, receive.region), stream);
+      kernels::cuda::copy_region(receive.region, one_run(receive.wire, receive.region.bytes()), stream);
   }
   marks.ended.record(stream);
   const std::lock_guard lock(mutex_);

@@ -7,7 +7,6 @@ namespace orrery::test {
 namespace {
 
 using kernels::cuda::copy_region;
-using kernels::cuda::Runs;
 
 // Runs in a buffer: where they begin, and their shape.
 struct Layout {
@@ -15,7 +14,7 @@ struct Layout {
   std::array<std::int64_t, 3> counts, strides;
   std::int64_t run_bytes;
 
-  Runs in(std::byte* buffer) const { return {buffer + begin, counts, strides, run_bytes}; }
+  Region in(std::byte* buffer) const { return {buffer + begin, counts, strides, run_bytes}; }
   // The offset of every byte, in order.
   std::vector<std::int64_t> offsets() const {
     std::vector<std::int64_t> all;

@@ -6,42 +6,13 @@
 #include <cstdint>
 
 #include "kernels/cuda/common/divisor.cuh"
-#include "kernels/cuda/copy_region.hpp"
-#include "orrery/tensor.hpp"
+#include "orrery/region.hpp"
 
 namespace orrery::kernels::cuda {
 
-inline Runs runs_of(const TensorView& tensor) {
-  const auto size = static_cast<std::int64_t>(size_of(tensor.dtype));
-  return {static_cast<std::byte*>(tensor.data),
-          {tensor.batch, tensor.tokens, tensor.heads},
-          {tensor.batch_stride * size, tensor.token_stride * size, tensor.head_stride * size},
-          tensor.width * size};
-}
-
-// The same bytes in the same order, in as few and as long runs as can be: levels that touch become one.
-inline Runs joined(const Runs& runs) {
-  Runs result = {runs.data, {1, 1, 1}, {0, 0, 0}, runs.run_bytes};
-  int free = 2;  // the levels inside of it are taken
-  for (int level = 2; level >= 0; --level) {
-    const std::int64_t count = runs.counts[level], stride = runs.strides[level];
-    if (count == 1) continue;
-    if (free == 2 && stride == result.run_bytes) {
-      result.run_bytes *= count;
-    } else if (free < 2 && stride == result.counts[free + 1] * result.strides[free + 1]) {
-      result.counts[free + 1] *= count;
-    } else {
-      result.counts[free] = count;
-      result.strides[free] = stride;
-      --free;
-    }
-  }
-  return result;
-}
-
-// The largest power of two, up to 16, that divides the runs' address, length and (joined, so that none is idle)
+// The largest power of two, up to 16, that divides the runs' address, length and (simplified, so that none is idle)
 // strides.
-inline int widest_unit(const Runs& runs) {
+inline int widest_unit(const Region& runs) {
   std::uint64_t bits = reinterpret_cast<std::uintptr_t>(runs.data) | static_cast<std::uint64_t>(runs.run_bytes) | 16;
   for (std::int64_t stride : runs.strides) bits |= static_cast<std::uint64_t>(stride);
   return static_cast<int>(bits & (~bits + 1));
@@ -50,8 +21,8 @@ inline int widest_unit(const Runs& runs) {
 class Walk {
  public:
   Walk() = default;
-  // `runs` are joined; unit_bytes divides run_bytes.
-  Walk(const Runs& runs, int unit_bytes)
+  // `runs` are simplified; unit_bytes divides run_bytes.
+  Walk(const Region& runs, int unit_bytes)
       : data_(runs.data),
         strides_{runs.strides[0], runs.strides[1], runs.strides[2]},
         run_units_(runs.run_bytes / unit_bytes),
